@@ -1,0 +1,486 @@
+"""The nouns of the project and their Arrow schemas.
+
+A `Post` is one media item with the behaviour its receivers left; sources make posts, everything later reads them.
+An `Example` is a prompt, its completion and its media: a row of BLIFT and an evaluation question alike. `Source`,
+`Filter`, `Behavior` and `Task` are declarations: a module in the matching folder builds one value, and
+`discover.py` finds it by its file's name.
+
+Missing is None (null in Arrow), never 0, never "".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import daft
+    from pydantic import BaseModel
+
+P = TypeVar("P")
+
+AuthorKind = Literal["person", "bot", "deleted"]
+MediaKind = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A value per stretch of a video's time line.
+
+    Attributes:
+        start_s: start of every segment, in seconds, ascending.
+        end_s: end of every segment, in seconds.
+        values: replay is 0..1 with 1 the most replayed segment; retention is the share of viewers still there and
+            may exceed 1 (people rewind).
+    """
+
+    start_s: tuple[float, ...]
+    end_s: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.start_s) == len(self.end_s) == len(self.values):
+            raise ValueError(f"curve of {len(self.start_s)}, {len(self.end_s)} and {len(self.values)} entries")
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """One thing a receiver wrote.
+
+    Attributes:
+        id: the platform's id; unique within the post.
+        text: as written; null where it was deleted or removed.
+        score: likes or score; null where the platform hides it.
+        author_hash: salted hash of the author's name; names never pass the door.
+        author_kind: decided by the source, while the name is still known.
+        removed_by: "author", "moderator", ...; null where the comment stands.
+        parent_id: the comment answered; null for a top-level comment.
+        created_utc: seconds since 1970.
+    """
+
+    id: str
+    text: str | None
+    score: int | None = None
+    author_hash: str | None = None
+    author_kind: AuthorKind = "person"
+    removed_by: str | None = None
+    parent_id: str | None = None
+    created_utc: int | None = None
+    is_pinned: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One media item, its receivers' behaviour, its provenance.
+
+    Attributes:
+        id: "<platform>:<platform's id>", unique over all sources.
+        source: name of the Source that made it.
+        channel: subreddit or channel, as an id that names no person.
+        media_url: where the media was; null for local logs.
+        media_path: absolute path of the local file; null where there is none (counted as media_missing).
+        score: up minus down votes; may be negative. Platforms with views have `num_likes` and `num_views` instead.
+        upvote_ratio: 0..1.
+        replay, retention: see Curve; null where the platform gives none.
+        shares: service -> count. reactions: kind -> count.
+        transcript: what is said in a video.
+        retrieved_utc: when the counts were read; with created_utc it gives the age of the label.
+        removed_by: null where the post stands.
+        is_synthetic: True only for posts the sandbox made.
+    """
+
+    id: str
+    source: str
+    media_kind: MediaKind
+    channel: str | None = None
+    title: str | None = None
+    description: str | None = None
+    media_url: str | None = None
+    media_path: str | None = None
+    duration_s: float | None = None
+    created_utc: int | None = None
+    retrieved_utc: int | None = None
+    score: int | None = None
+    upvote_ratio: float | None = None
+    num_likes: int | None = None
+    num_views: int | None = None
+    num_comments: int | None = None
+    replay: Curve | None = None
+    retention: Curve | None = None
+    shares: Mapping[str, int] | None = None
+    reactions: Mapping[str, int] | None = None
+    transcript: str | None = None
+    is_nsfw: bool | None = None
+    author_hash: str | None = None
+    author_kind: AuthorKind = "person"
+    removed_by: str | None = None
+    licence: str | None = None
+    is_synthetic: bool = False
+    comments: tuple[Comment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A record or file that could not be read: never a post, always counted.
+
+    Attributes:
+        reason: a short fixed word, the key of the count, e.g. "json_broken".
+        where: file and line or row id; names no person.
+    """
+
+    reason: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One image or video a model is to look at.
+
+    Attributes:
+        sha256: of the file's bytes; keys every cache.
+        times_s: for a video, the times of the frames to show, ascending; empty for an image.
+    """
+
+    path: str
+    kind: MediaKind
+    sha256: str
+    times_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a model is asked and what it should answer: a BLIFT row and an evaluation question alike.
+
+    Attributes:
+        id: unique within its data set; carries no label.
+        prompt: the user's words without media placeholders; the media comes before them.
+        completion: the answer to learn or to score against; null where it is only to be generated.
+        media: None for text alone.
+        behaviors: the kinds of behaviour said in the completion.
+    """
+
+    id: str
+    prompt: str
+    completion: str | None
+    media: Media | None = None
+    behaviors: tuple[str, ...] = ()
+
+
+# ---- declarations ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Generic[P]):
+    """Where posts come from. `fetch` may use the network or write files; `read` only parses what lies on disk.
+
+    Attributes:
+        config: pydantic model of its settings.
+        fetch: (config, folder) brings the raw material; None where a person brings it.
+        read: (config, folder) yields a Post, or a Fault for what could not be read; `folder` is what `fetch` filled.
+        examples: (raw record, expected Post or Fault reason) pairs; the contract tests run them through `parse`.
+        parse: one raw record to a Post or a Fault, without touching the disk.
+    """
+
+    config: type[P]
+    read: Callable[[P, Path], Iterator[Post | Fault]]
+    parse: Callable[..., Post | Fault]
+    fetch: Callable[[P, Path], None] | None = None
+    examples: Sequence[tuple[Any, Any]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter(Generic[P]):
+    """One reason to drop a post or a comment; measuring is apart from deciding.
+
+    Attributes:
+        table: which table's rows it drops.
+        params: pydantic model of its thresholds.
+        measure: (posts, comments, params) -> the filter's table with measure columns added.
+        keep: (params) -> a boolean expression over those columns; a null result drops the row.
+        examples: (rows of posts, rows of comments, expected ids kept) triples; the contract tests run them.
+        pools: the measured column that names the kept post whose comments take in a dropped post's; None for no pooling.
+    """
+
+    table: Literal["posts", "comments"]
+    params: type[P]
+    measure: Callable[[daft.DataFrame, daft.DataFrame, P], daft.DataFrame]
+    keep: Callable[[P], daft.Expression]
+    examples: Sequence[tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], Sequence[str]]]
+    pools: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behavior:
+    """One kind of behaviour and how it is said.
+
+    Attributes:
+        columns: the Post fields `say` reads, and no others.
+        ask: the clause of the question by wording ("paper", "short"); "<wording>.<form>" where a form is asked for in
+            other words; may hold {items}.
+        words: what `say` says, by wording; a template may replace parts of it.
+        say: (post, the (start_s, end_s) of every scene, words) -> sentences; None where the post has none.
+        read_back: the number or texts in generated text, as `say` put them; None where there are none.
+        examples: (Post fields, scenes, sentence or None), said in the short wording.
+        form: post -> the way its behaviour is counted, e.g. "score"; None where there is one way only.
+    """
+
+    columns: tuple[str, ...]
+    ask: Mapping[str, str]
+    words: Mapping[str, BehaviorWords]
+    say: Callable[[Post, Sequence[tuple[float, float]], BehaviorWords], str | None]
+    read_back: Callable[[str], Any]
+    examples: Sequence[tuple[dict[str, Any], Sequence[tuple[float, float]], str | None]]
+    form: Callable[[Post], str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviorWords:
+    """The words of one template for one behaviour: values, so that a template is data.
+
+    Attributes:
+        sentence: with the fields the behaviour fills in.
+        max_items: how many comments at most.
+        more: sentences for the other forms, and further words the behaviour names in its own file.
+    """
+
+    sentence: str
+    max_items: int = 5
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One row of a benchmark's split.
+
+    Attributes:
+        id: the benchmark's own id, or its path; never shown to a model.
+        media_path: None for a text task.
+        label: what `metric` compares with; None where the split's truth is not released.
+        cluster: rows that share a media item share it; None for "its own".
+        fields: whatever else `to_example` needs.
+    """
+
+    id: str
+    label: Any
+    media_path: str | None = None
+    media_kind: MediaKind | None = None
+    cluster: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One scored question of a benchmark.
+
+    Attributes:
+        name: unique; "<benchmark>" or "<benchmark>_<part>".
+        metric: name of a metric in evaluation/metrics.py.
+        modality: what is looked at.
+        splits: the benchmark's own split names.
+        load: (folder, split) -> samples in the official order; raises UserError where the folder is not in the
+            official layout.
+        question: the words asked, the same for every sample.
+        labels: the label vocabulary for choice tasks, in official order; empty for numeric and open tasks.
+        answer: sample -> the completion a fine-tuned model learns.
+        parse: generated text -> prediction; None where it cannot be read.
+        best, chance: the best and the guesser's value of the metric; chance None where it is undefined.
+        published: the paper's number (Behavior-LLaVA, zero-shot) where the task is the same; else None.
+        low_level: True where the paper expects no change (objects, actions, scenes).
+        examples: (raw row as `load` meets it, hand-checked completion).
+    """
+
+    name: str
+    benchmark: str
+    metric: str
+    modality: Literal["image", "video", "text", "audio"]
+    splits: tuple[str, ...]
+    load: Callable[[Path, str], list[Sample]]
+    question: str
+    labels: tuple[str, ...]
+    answer: Callable[[Sample], str]
+    parse: Callable[[str], Any]
+    best: float
+    chance: float | None
+    examples: Sequence[tuple[Any, str]]
+    protocol: Literal["official", "paper", "ours"] = "official"
+    format: Literal["official", "third_party", "ours"] = "official"
+    paper: bool = False
+    published: float | None = None
+    low_level: bool = False
+    test_split: str = "test"
+    train_split: str = "train"
+    version: int = 1
+
+
+# ---- Arrow ----------------------------------------------------------------------------------------------------------
+
+_CURVE = pa.struct(
+    [("start_s", pa.list_(pa.float64())), ("end_s", pa.list_(pa.float64())), ("values", pa.list_(pa.float64()))]
+)
+_COUNTS = pa.list_(pa.struct([("kind", pa.string()), ("count", pa.int64())]))
+
+COMMENTS = pa.schema(
+    [
+        ("post_id", pa.string()),
+        ("id", pa.string()),
+        ("position", pa.int32()),
+        ("text", pa.string()),
+        ("score", pa.int64()),
+        ("author_hash", pa.string()),
+        ("author_kind", pa.string()),
+        ("removed_by", pa.string()),
+        ("parent_id", pa.string()),
+        ("created_utc", pa.int64()),
+        ("is_pinned", pa.bool_()),
+    ]
+)
+"""One row a comment; `id` is "<post id>/<comment id>"; `position` is the order the source gave."""
+
+POSTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("media_kind", pa.string()),
+        ("channel", pa.string()),
+        ("title", pa.string()),
+        ("description", pa.string()),
+        ("media_url", pa.string()),
+        ("media_path", pa.string()),
+        ("duration_s", pa.float64()),
+        ("created_utc", pa.int64()),
+        ("retrieved_utc", pa.int64()),
+        ("score", pa.int64()),
+        ("upvote_ratio", pa.float64()),
+        ("num_likes", pa.int64()),
+        ("num_views", pa.int64()),
+        ("num_comments", pa.int64()),
+        ("replay", _CURVE),
+        ("retention", _CURVE),
+        ("shares", _COUNTS),
+        ("reactions", _COUNTS),
+        ("transcript", pa.string()),
+        ("is_nsfw", pa.bool_()),
+        ("author_hash", pa.string()),
+        ("author_kind", pa.string()),
+        ("removed_by", pa.string()),
+        ("licence", pa.string()),
+        ("is_synthetic", pa.bool_()),
+        # measured by collect from the file itself; null where there is no file or it cannot be read
+        ("media_sha256", pa.string()),
+        ("media_dhash", pa.string()),
+        ("media_width", pa.int32()),
+        ("media_height", pa.int32()),
+        ("media_fault", pa.string()),
+    ]
+)
+"""One row a post, without its comments. `media_dhash` is 16 hex digits (64 bits); `media_fault` says why a file that
+is there cannot be read, and is "media_missing" where there is none."""
+
+EXAMPLES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", pa.string()),
+        ("completion", pa.string()),
+        (
+            "media",
+            pa.struct(
+                [
+                    ("path", pa.string()),
+                    ("kind", pa.string()),
+                    ("sha256", pa.string()),
+                    ("times_s", pa.list_(pa.float64())),
+                ]
+            ),
+        ),
+        ("behaviors", pa.list_(pa.string())),
+    ]
+)
+
+
+def _curve_row(curve: Curve | None) -> dict[str, list[float]] | None:
+    if curve is None:
+        return None
+    return {"start_s": list(curve.start_s), "end_s": list(curve.end_s), "values": list(curve.values)}
+
+
+def _counts_row(counts: Mapping[str, int] | None) -> list[dict[str, Any]] | None:
+    if counts is None:
+        return None
+    return [{"kind": kind, "count": count} for kind, count in sorted(counts.items())]
+
+
+def post_row(post: Post) -> dict[str, Any]:
+    """A post as a row of POSTS, without the columns collect measures from the file (null)."""
+    row: dict[str, Any] = {name: getattr(post, name, None) for name in POSTS.names}
+    row["replay"], row["retention"] = _curve_row(post.replay), _curve_row(post.retention)
+    row["shares"], row["reactions"] = _counts_row(post.shares), _counts_row(post.reactions)
+    return row
+
+
+def comment_rows(post: Post) -> list[dict[str, Any]]:
+    """A post's comments as rows of COMMENTS, in the source's order."""
+    rows = []
+    for position, comment in enumerate(post.comments):
+        row: dict[str, Any] = {name: getattr(comment, name, None) for name in COMMENTS.names}
+        row.update(post_id=post.id, id=f"{post.id}/{comment.id}", position=position)
+        rows.append(row)
+    return rows
+
+
+def post_from_row(row: Mapping[str, Any], comments: Sequence[Mapping[str, Any]] = ()) -> Post:
+    """The post of a POSTS row and its COMMENTS rows; the inverse of `post_row` and `comment_rows`."""
+
+    def curve(value: Mapping[str, Any] | None) -> Curve | None:
+        if value is None:
+            return None
+        return Curve(tuple(value["start_s"]), tuple(value["end_s"]), tuple(value["values"]))
+
+    def counts(value: Sequence[Mapping[str, Any]] | None) -> dict[str, int] | None:
+        return None if value is None else {item["kind"]: item["count"] for item in value}
+
+    names = [name for name in Post.__dataclass_fields__ if name in row]
+    fields: dict[str, Any] = {name: row[name] for name in names}
+    for name in ("replay", "retention"):
+        if name in fields:
+            fields[name] = curve(fields[name])
+    for name in ("shares", "reactions"):
+        if name in fields:
+            fields[name] = counts(fields[name])
+    comment_names = [name for name in Comment.__dataclass_fields__ if name in COMMENTS.names]
+    fields["comments"] = tuple(
+        Comment(**{name: comment[name] for name in comment_names if name != "id"}, id=comment["id"].rsplit("/", 1)[-1])
+        for comment in sorted(comments, key=lambda item: item["position"])
+    )
+    return Post(**fields)
+
+
+def example_row(example: Example) -> dict[str, Any]:
+    """An example as a row of EXAMPLES."""
+    media = example.media
+    return {
+        "id": example.id,
+        "prompt": example.prompt,
+        "completion": example.completion,
+        "media": None
+        if media is None
+        else {"path": media.path, "kind": media.kind, "sha256": media.sha256, "times_s": list(media.times_s)},
+        "behaviors": list(example.behaviors),
+    }
+
+
+def example_from_row(row: Mapping[str, Any]) -> Example:
+    """The example of an EXAMPLES row; the inverse of `example_row`."""
+    media = row["media"]
+    return Example(
+        id=row["id"],
+        prompt=row["prompt"],
+        completion=row["completion"],
+        media=None
+        if media is None
+        else Media(media["path"], media["kind"], media["sha256"], tuple(media["times_s"] or ())),
+        behaviors=tuple(row["behaviors"] or ()),
+    )

@@ -1,0 +1,72 @@
+"""What receivers wrote: the best-scored comments, numbered, one line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from behavior_llava.core.schema import Behavior, BehaviorWords, Comment, Post
+from behavior_llava.data.plain_text import one_line
+
+_LINE = re.compile(r"(\d{1,3})\. (\S.*)")
+
+
+def best(post: Post, max_items: int) -> tuple[str, ...]:
+    """The texts of the best-scored comments, one line each; equal scores in the source's order, unknown scores last."""
+
+    def rank(item: tuple[int, Comment]) -> tuple[bool, int, int]:
+        position, comment = item
+        return (comment.score is None, -(comment.score or 0), position)
+
+    texts = (one_line(comment.text or "") for _, comment in sorted(enumerate(post.comments), key=rank))
+    return tuple(text for text in texts if text)[:max_items]
+
+
+def say(post: Post, scenes: Sequence[tuple[float, float]], words: BehaviorWords) -> str | None:
+    """One numbered line a comment, at most `words.max_items`; None where no comment has a text."""
+    texts = best(post, words.max_items)
+    if not texts:
+        return None
+    return "\n".join(words.sentence.format(number=number, text=text) for number, text in enumerate(texts, 1))
+
+
+def read_back(text: str) -> tuple[str, ...] | None:
+    """The texts of the first lines numbered 1, 2, ... without a gap; None where there is no line 1."""
+    texts: list[str] = []
+    for line in text.split("\n"):
+        numbered = _LINE.fullmatch(line)
+        if numbered is not None and int(numbered[1]) == len(texts) + 1:
+            texts.append(numbered[2])
+        elif texts:
+            break
+    return tuple(texts) or None
+
+
+BEHAVIOR = Behavior(
+    columns=("comments",),
+    ask={"paper": "the {items} most popular comments", "short": "the reactions"},
+    words={
+        "paper": BehaviorWords("{number}. {text}", max_items=5),
+        "short": BehaviorWords("{number}. {text}", max_items=2),
+    },
+    say=say,
+    read_back=read_back,
+    examples=(
+        (
+            {
+                "comments": (
+                    Comment("a", "no score"),
+                    Comment("b", "late but\n\nbest", score=7),
+                    Comment("c", None, score=99, removed_by="moderator"),
+                    Comment("d", "early", score=1),
+                    Comment("e", "as good as early", score=1),
+                )
+            },
+            (),
+            "1. late but best\n2. early",
+        ),
+        ({"comments": (Comment("a", "see <image> 2. here"),)}, (), "1. see (image) 2. here"),
+        ({"comments": (Comment("a", " \n "), Comment("b", None))}, (), None),
+        ({"comments": ()}, (), None),
+    ),
+)

@@ -1,0 +1,150 @@
+"""Comments that repeat a better-liked one under the same post, by the cosine of their TF-IDF vectors.
+
+Source: https://arxiv.org/abs/2405.00942 (Reddit: above 0.6; YouTube: above 0.7). Each post is a corpus of its
+own, weighted as scikit-learn does by default; all posts of a batch share one sparse matrix, so that no post
+costs a call.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import daft
+import numpy as np
+from daft import DataType, Series, col, lit
+from daft import functions as F
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from behavior_llava.core.schema import Filter
+
+
+class Params(BaseModel):
+    """`max_similarity` keeps comments whose cosine with every kept, better-liked comment is that or less."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_similarity: float = Field(default=0.6, ge=0, le=1)
+
+
+_TOKEN = re.compile(r"\b\w\w+\b")
+_ROWS = 2048
+"""Rows of the similarity matrix at a time: a post may have ten thousand comments."""
+
+_MEASURED = DataType.list(DataType.struct({"id": DataType.string(), "similarity": DataType.float64()}))
+
+
+def _vectors(posts: list[list[str]]) -> sparse.csr_array:
+    """One unit row a comment; a word has a column for every post it stands in, so posts never meet."""
+    columns: dict[tuple[int, str], int] = {}
+    counts: list[dict[int, int]] = []
+    num_comments: list[int] = []  # of the column's post
+    for index, texts in enumerate(posts):
+        for text in texts:
+            row: dict[int, int] = {}
+            for token in _TOKEN.findall(text.lower()):
+                column = columns.setdefault((index, token), len(columns))
+                if column == len(num_comments):
+                    num_comments.append(len(texts))
+                row[column] = row.get(column, 0) + 1
+            counts.append(row)
+    indptr = np.cumsum([0, *(len(row) for row in counts)])
+    indices = np.fromiter((column for row in counts for column in row), dtype=np.int64, count=int(indptr[-1]))
+    data = np.fromiter(
+        (count for row in counts for count in row.values()), dtype=np.float64, count=int(indptr[-1])
+    )
+    seen_in = np.bincount(indices, minlength=len(columns))
+    idf = np.log((1 + np.asarray(num_comments, dtype=np.float64)) / (1 + seen_in)) + 1
+    data *= idf[indices]
+    rows = np.repeat(np.arange(len(counts)), np.diff(indptr))
+    norms = np.sqrt(np.bincount(rows, weights=data**2, minlength=len(counts)))
+    data /= norms[rows]
+    return sparse.csr_array((data, indices, indptr), shape=(len(counts), max(len(columns), 1)))
+
+
+def _similarities(vectors: sparse.csr_array, max_similarity: float) -> np.ndarray:
+    """For every row the highest cosine with an earlier row that is kept; 0 where there is none."""
+    total = vectors.indptr.size - 1
+    highest, kept = np.zeros(total), np.ones(total, dtype=bool)
+    transposed = vectors.T.tocsr()
+    for start in range(0, total, _ROWS):
+        block = cast(Any, vectors[start : start + _ROWS] @ transposed)
+        for offset in range(block.shape[0]):
+            row = start + offset
+            others = block.indices[block.indptr[offset] : block.indptr[offset + 1]]
+            earlier = (others < row) & kept[others]
+            if earlier.any():
+                cosines = block.data[block.indptr[offset] : block.indptr[offset + 1]][earlier]
+                highest[row] = min(float(cosines.max()), 1.0)  # rounding may lift it above 1
+                kept[row] = highest[row] <= max_similarity
+    return highest
+
+
+@daft.func.batch(return_dtype=_MEASURED)
+def _measured(threads: Series, max_similarity: float) -> Any:
+    """Comment id and similarity for each post's comments, best-liked first, then in the source's order."""
+    posts = [
+        sorted(
+            thread,
+            key=lambda item: (
+                item["score"] is None,
+                -(item["score"] or 0),
+                item["position"] or 0,
+                item["id"],
+            ),
+        )
+        for thread in threads.to_pylist()
+    ]
+    similarities = _similarities(
+        _vectors([[item["text"] for item in post] for post in posts]), max_similarity
+    )
+    values = iter(similarities.tolist())
+    return [[{"id": item["id"], "similarity": next(values)} for item in post] for post in posts]
+
+
+def measure(posts: daft.DataFrame, comments: daft.DataFrame, params: Params) -> daft.DataFrame:
+    """Adds `similarity`: 0..1; 0 for a comment alone; null where there is no text.
+
+    The measure depends on the threshold, because only comments that stay can make another one a repetition.
+    """
+    thread = F.to_struct(col("id"), col("text"), col("score"), col("position"))
+    threads = (
+        comments.where(col("text").not_null()).groupby("post_id").agg(thread.list_agg().alias("_thread"))
+    )
+    measured = (
+        threads.select(_measured(col("_thread"), params.max_similarity).alias("_measured"))
+        .explode("_measured")
+        .select(F.unnest(col("_measured")))
+    )
+    return comments.join(measured, on="id", how="left")
+
+
+def keep(params: Params) -> daft.Expression:
+    """What was not said before."""
+    return col("similarity") <= lit(params.max_similarity)
+
+
+def _comment(name: str, text: str | None, score: int, position: int) -> dict[str, Any]:
+    return {"post_id": name.split("/")[0], "id": name, "text": text, "score": score, "position": position}
+
+
+FILTER = Filter(
+    table="comments",
+    params=Params,
+    measure=measure,
+    keep=keep,
+    examples=(
+        (
+            [{"id": "p"}, {"id": "q"}],
+            [
+                _comment("p/1", "what a lovely dog", 1, 0),
+                _comment("p/2", "What a lovely dog!", 9, 1),
+                _comment("p/3", "where was this taken?", 1, 2),
+                _comment("p/4", None, 1, 3),
+                _comment("q/1", "what a lovely dog", 1, 0),
+            ],
+            ["p/2", "p/3", "q/1"],
+        ),
+    ),
+)

@@ -1,0 +1,525 @@
+"""A small synthetic world that writes real file formats: the quickstart's source, and a positive control.
+
+How the world is made. Contents are drawn at random (data/world/content.py): a place, a weather, two objects, a figure, perhaps
+a face and an event. Combinations of them cause one of eight emotions; a face, a rare object or strong contrast
+make it memorable. Drawings show the contents (drawing.py). Receivers feel the emotion and like, write, replay, stay, share and react
+accordingly, as far as `signal` says (receivers.py, words.py); 15 % of the comments come from some other emotion. Channels differ
+in size and posts in age, so that counts mostly measure exposure. Bots, deleted and NSFW posts, reposts, repeated
+comments, other languages, and corrupt, missing or unreadable files are mixed in at the rates below.
+
+Written: `reddit/` (RS and RC dumps, media), `youtube/` (info.json, mp4, subtitles, Analytics exports), `page/` (a page's own
+CSV), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (EmoSet, Ekman-6, LVU, LaMem, IMDb in their official
+layouts) and `truth.json` (read by the ceiling arm alone). All of it is synthetic and says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from behavior_llava.core.config import Config as Settings
+from behavior_llava.core.media import Workers
+from behavior_llava.core.progress import progress
+from behavior_llava.core.schema import Fault, Post, Source
+from behavior_llava.data.sources import reddit, table, youtube
+from behavior_llava.data.world import receivers, words, writers
+from behavior_llava.data.world.content import EKMAN, EMOTIONS, PRODUCTS, SCENES, Content, draw_content, draw_content_of
+from behavior_llava.data.world.writers import Film
+
+DAY_S = 86_400
+START_UTC = 1_590_969_600
+"""1 June 2020: the month of the dumps."""
+
+RATES = {
+    "deleted": 0.02,
+    "nsfw": 0.02,
+    "bot_post": 0.01,
+    "repost": 0.03,
+    "corrupt": 0.01,
+    "missing": 0.01,
+    "bot_comment": 0.08,
+    "deleted_comment": 0.04,
+    "repeated_comment": 0.05,
+    "foreign_comment": 0.03,
+    "spam_comment": 0.02,
+}
+"""How often each kind of dirt occurs; a share of posts, or of posts that get one such comment."""
+
+
+class Config(Settings):
+    """How large the world is and how its receivers behave.
+
+    Attributes:
+        seed: of the world; runs with other training seeds share it.
+        signal: share of receivers who react to the content; 0 is the null world.
+        images, videos: posts on the Reddit and on the YouTube side; page_posts: rows of the page's own CSV.
+        instruction_*: rows of the base stage's data, by media.
+        benchmark_train, benchmark_test: media of every benchmark's splits.
+        processes: for drawing.
+    """
+
+    seed: int = 7
+    signal: float = Field(default=1.0, ge=0.0, le=1.0)
+    images: int = Field(default=8000, ge=0)
+    videos: int = Field(default=800, ge=0)
+    page_posts: int = Field(default=200, ge=0)
+    instruction_images: int = Field(default=5000, ge=1)
+    instruction_videos: int = Field(default=300, ge=0)
+    instruction_texts: int = Field(default=6000, ge=0)
+    benchmark_train: int = Field(default=480, ge=16)
+    benchmark_test: int = Field(default=480, ge=16)
+    processes: int = Field(default=2, ge=1)
+
+
+@dataclass
+class _Drawing:
+    """What is still to be drawn; done in worker processes at the end."""
+
+    images: list[tuple[Any, ...]] = field(default_factory=list)
+    videos: list[tuple[Any, ...]] = field(default_factory=list)
+    copies: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def image(self, path: Path, content: Content, *seed: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.images.append((str(path), content, seed))
+
+    def video(self, path: Path, film: Film, *seed: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.videos.append((str(path), film, seed))
+
+
+def fetch(config: Config, folder: Path) -> None:
+    """Writes the whole world to `folder`; media that are there already are kept."""
+    drawing = _Drawing()
+    facts: dict[str, dict[str, Any]] = {}
+    _write_reddit(config, folder / "reddit", drawing, facts)
+    _write_youtube(config, folder / "youtube", drawing, facts)
+    _write_page(config, folder / "page", drawing, facts)
+    _write_instruction(config, folder / "instruction", drawing)
+    _write_benchmarks(config, folder / "benchmarks", drawing)
+    for label, function, jobs in (
+        ("drawing images", writers.save_image, drawing.images),
+        ("drawing videos", writers.save_video, drawing.videos),
+        ("copying reposts", writers.near_copy, drawing.copies),
+    ):
+        if not jobs:
+            continue
+        with progress(label, len(jobs)) as advance:
+            for result in Workers(function, processes=config.processes, timeout_s=120).map(jobs):
+                if isinstance(result, Exception):
+                    raise RuntimeError(f"{label} failed: {result}")
+                advance()
+    _corrupt(folder)
+    writers.save_json(folder / "truth.json", facts)
+    (folder / "README.txt").write_text("Synthetic: made by behavior-llava's sandbox. No real person, post or film.\n", encoding="utf-8")
+
+
+def _rng(config: Config, *key: int) -> np.random.Generator:
+    return np.random.default_rng((config.seed, *key))
+
+
+def _post_id(number: int) -> str:
+    """A Reddit-like id: base 36, seven characters, without a meaning."""
+    digits, value = "", 2_000_000_000 + number * 7919
+    while value:
+        value, rest = divmod(value, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[rest] + digits
+    return digits
+
+
+def _fact(content: Content) -> dict[str, Any]:
+    return {"emotion": content.emotion, "ekman": EKMAN[content.emotion], "memorability": round(content.memorability, 3), "scene": content.scene}
+
+
+_TITLES = ("from today", "seen on my way", "a snapshot", "my latest one", "found on my phone", "untitled", "taken last week", "another one")
+_USERS = ("walker", "peter_m", "lin77", "abbotleather", "quiet_fox", "mapmaker", "oona", "tomtom", "SHAZBOT_fan", "green_tea")
+
+
+def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    submissions: list[dict[str, Any]] = []
+    comments: list[dict[str, Any]] = []
+    broken: list[str] = []
+    for number in range(config.images):
+        rng = _rng(config, 1, number)
+        content = draw_content(rng)
+        name = _post_id(number)
+        large = rng.random() < 0.5
+        created = START_UTC + int(rng.integers(0, 29 * DAY_S))
+        age_days = float(rng.choice((0.1, 2.0, 10.0, 30.0), p=(0.05, 0.15, 0.4, 0.4)))
+        received = receivers.receive(content, rng, signal=config.signal, channel_size=20_000 if large else 800, age_days=age_days)
+        drawing_path = folder / "media" / f"{name}.jpg"
+        if rng.random() < RATES["repost"] and submissions:
+            original = submissions[int(rng.integers(len(submissions)))]["id"]
+            drawing.copies.append((str(folder / "media" / f"{original}.jpg"), str(drawing_path)))
+        elif rng.random() >= RATES["missing"]:
+            drawing.image(drawing_path, content, config.seed, 1, number)
+            if rng.random() < RATES["corrupt"]:
+                broken.append(f"{name}.jpg")
+        facts[f"reddit:{name}"] = _fact(content)
+        record = {
+            "id": name,
+            "subreddit": "pics" if large else "itookapicture",
+            "author": str(rng.choice(_USERS)) if rng.random() >= RATES["bot_post"] else "AutoModerator",
+            "title": _TITLES[int(rng.integers(len(_TITLES)))],
+            "selftext": "",
+            "is_self": False,
+            "is_video": False,
+            "post_hint": "image",
+            "domain": "i.redd.it",
+            "url": f"https://i.redd.it/{name}.jpg",
+            "permalink": f"/r/pics/comments/{name}/_/",
+            "created_utc": created,
+            "retrieved_on": created + int(age_days * DAY_S),
+            "over_18": bool(rng.random() < RATES["nsfw"]),
+            "score": int(received.likes * (2 * received.upvote_ratio - 1)),
+            "upvote_ratio": received.upvote_ratio,
+            "num_comments": len(received.comments),
+            "removed_by_category": None,
+        }
+        if rng.random() < RATES["deleted"]:
+            record |= {"author": "[deleted]", "selftext": "[deleted]", "removed_by_category": "deleted"}
+        submissions.append(record)
+        comments += _reddit_comments(name, created, received.comments, rng)
+    writers.save_dump(folder / "RS_2020-06.zst", submissions)
+    writers.save_dump(folder / "RC_2020-06.zst", comments)
+    writers.save_json(folder / "broken.json", broken)
+
+
+def _reddit_comments(post: str, created: int, written: tuple[tuple[str, int], ...], rng: np.random.Generator) -> list[dict[str, Any]]:
+    lines = [(text, score, str(rng.choice(_USERS)), None) for text, score in written]
+    if rng.random() < RATES["bot_comment"]:
+        lines.append((words.BOT, 1, "AutoModerator", "moderator"))
+    if rng.random() < RATES["deleted_comment"]:
+        lines.append(("[deleted]", 1, "[deleted]", None))
+    if rng.random() < RATES["repeated_comment"]:
+        lines.append((lines[0][0] + "!", 1, str(rng.choice(_USERS)), None))
+    if rng.random() < RATES["foreign_comment"]:
+        lines.append((words.FOREIGN[int(rng.integers(len(words.FOREIGN)))], 1, str(rng.choice(_USERS)), None))
+    if rng.random() < RATES["spam_comment"]:
+        lines.append((words.SPAM[int(rng.integers(len(words.SPAM)))], 1, "promo_bot", None))
+    return [
+        {
+            "id": f"{post}{place}",
+            "link_id": f"t3_{post}",
+            "parent_id": f"t3_{post}",
+            "subreddit": "pics",
+            "author": author,
+            "body": text,
+            "score": score,
+            "created_utc": created + 60 * (place + 1),
+            "retrieved_on": created + 40 * DAY_S,
+            "distinguished": distinguished,
+            "stickied": distinguished is not None,
+        }
+        for place, (text, score, author, distinguished) in enumerate(lines)
+    ]
+
+
+def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+    (folder / "analytics").mkdir(parents=True, exist_ok=True)
+    broken: list[str] = []
+    for number in range(config.videos):
+        rng = _rng(config, 2, number)
+        content = draw_content(rng)
+        film = writers.draw_film(content, rng)
+        name = f"Vd{_post_id(number)}xy"[:11].ljust(11, "0")
+        product = PRODUCTS[int(rng.integers(len(PRODUCTS)))] if rng.random() < 0.3 else None
+        spoken = ["welcome back everyone", f"look at the {content.left} here", f"brought to you by {product}" if product else "see you next time"]
+        writers.save_subtitles(folder / f"{name}.en.vtt", film, spoken)
+        drawing.video(folder / f"{name}.mp4", film, config.seed, 2, number)
+        if rng.random() < RATES["corrupt"]:
+            broken.append(f"{name}.mp4")
+        channel = int(rng.integers(12))
+        size = 300 * 3 ** (channel % 6)
+        age_days = float(rng.choice((0.2, 5.0, 30.0, 400.0), p=(0.05, 0.15, 0.4, 0.4)))
+        received = receivers.receive(content, rng, signal=config.signal, channel_size=size, age_days=age_days)
+        curve = receivers.replay_curve(film.peak_0to1, rng, signal=config.signal, memorability=content.memorability)
+        created = START_UTC + int(rng.integers(0, 300 * DAY_S))
+        facts[f"youtube:{name}"] = _fact(content)
+        step = film.duration_s / receivers.SEGMENTS
+        writers.save_json(
+            folder / f"{name}.info.json",
+            {
+                "_type": "video",
+                "id": name,
+                "title": _TITLES[int(rng.integers(len(_TITLES)))],
+                "description": "synthetic, made by a program",
+                "duration": round(film.duration_s),
+                "view_count": received.views,
+                "like_count": received.likes if rng.random() > 0.03 else None,
+                "comment_count": len(received.comments),
+                "average_rating": None,
+                "age_limit": 0,
+                "categories": ["People & Blogs"],
+                "tags": [],
+                "chapters": None,
+                "heatmap": [
+                    {"start_time": round(step * index, 3), "end_time": round(step * (index + 1), 3), "value": round(float(value), 4)}
+                    for index, value in enumerate(curve)
+                ]
+                if rng.random() < 0.9
+                else None,
+                "language": "en",
+                "channel": f"channel {channel}",
+                "channel_id": f"UC{channel:022d}",
+                "channel_follower_count": size,
+                "timestamp": created,
+                "upload_date": "20200601",
+                "epoch": created + int(age_days * DAY_S),
+                "availability": "public",
+                "live_status": "not_live",
+                "comments": [
+                    {
+                        "id": f"Ug{name}{place}",
+                        "parent": "root",
+                        "text": text,
+                        "like_count": score,
+                        "timestamp": created + 60 * place,
+                        "author": f"@{_USERS[int(rng.integers(len(_USERS)))]}",
+                        "author_id": f"UCa{int(rng.integers(1000))}",
+                        "author_is_uploader": False,
+                        "is_favorited": False,
+                        "is_pinned": False,
+                    }
+                    for place, (text, score) in enumerate(received.comments)
+                ],
+            },
+        )
+        _write_analytics(folder / "analytics", name, content, received.shares, rng, config.signal)
+    writers.save_json(folder / "broken.json", broken)
+
+
+def _write_analytics(folder: Path, name: str, content: Content, shares: dict[str, int], rng: np.random.Generator, signal: float) -> None:
+    """The owner's exports in the Analytics API's form: audience retention, and shares by service."""
+    kept = receivers.retention_curve(content, rng, signal=signal)
+    for kind, columns, rows in (
+        (
+            "retention",
+            (("elapsedVideoTimeRatio", "DIMENSION", "FLOAT"), ("audienceWatchRatio", "METRIC", "FLOAT")),
+            [[round((index + 1) / receivers.SEGMENTS, 2), round(float(value), 4)] for index, value in enumerate(kept)],
+        ),
+        ("shares", (("sharingService", "DIMENSION", "STRING"), ("shares", "METRIC", "INTEGER")), [[service, count] for service, count in shares.items()]),
+    ):
+        headers = [{"name": column, "columnType": role, "dataType": data} for column, role, data in columns]
+        writers.save_json(folder / f"{name}.{kind}.json", {"kind": "youtubeAnalytics#resultTable", "columnHeaders": headers, "rows": rows})
+
+
+_PAGE_COLUMNS = ("status_id", "image", "published", "num_views", "num_likes", "num_shares", "num_loves", "num_wows", "num_hahas", "num_sads", "num_angrys")
+
+
+def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "export.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_PAGE_COLUMNS)
+        for number in range(config.page_posts):
+            rng = _rng(config, 3, number)
+            content = draw_content(rng)
+            drawing.image(folder / "media" / f"{number:05d}.jpg", content, config.seed, 3, number)
+            received = receivers.receive(content, rng, signal=config.signal, channel_size=5000, age_days=30.0)
+            reactions = [received.reactions[kind] for kind in ("love", "wow", "haha", "sad", "angry")]
+            shared = sum(received.shares.values())
+            writer.writerow([number, f"media/{number:05d}.jpg", START_UTC, f"{received.views:,}", received.likes, shared, *reactions])
+            facts[f"page:{number}"] = _fact(content)
+
+
+def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
+    """The base stage's data: captions and plain questions on media, and text-only knowledge of feelings and memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+
+    def add(key: str, human: str, answer: str, **media: str) -> None:
+        value = f"<image>\n{human}" if "image" in media else f"<video>\n{human}" if "video" in media else human
+        rows.append({"id": key, **media, "conversations": [{"from": "human", "value": value}, {"from": "gpt", "value": answer}]})
+
+    for number in range(config.instruction_images):
+        rng = _rng(config, 4, number)
+        content = draw_content(rng)
+        name = f"images/{number:06d}.jpg"
+        drawing.image(folder / name, content, config.seed, 4, number)
+        add(f"i{number}", "Describe it.", f"Scene 1: {words.caption(content)}.", image=name)
+        if number % 4 == 0:
+            add(f"q{number}", words.SCENE_QUESTION, content.scene, image=name)
+    for number in range(config.instruction_videos):
+        rng = _rng(config, 5, number)
+        film = writers.draw_film(draw_content(rng), rng)
+        name = f"videos/{number:06d}.mp4"
+        drawing.video(folder / name, film, config.seed, 5, number)
+        told = "\n".join(f"Scene {place}: {words.caption(shot.content)}." for place, shot in enumerate(film.shots, 1))
+        add(f"v{number}", "Describe it.", told, video=name)
+        add(f"w{number}", words.SCENE_QUESTION, film.content.scene, video=name)
+    for number in range(config.instruction_texts):
+        rng = _rng(config, 6, number)
+        told = _told(rng) if rng.random() < 0.8 else None
+        kind = rng.random()
+        if kind < 0.6:
+            add(f"t{number}", *words.emotion_of_words(rng, told))
+        elif kind < 0.85:
+            add(f"t{number}", *words.memory_of_words(rng, told))
+        else:
+            is_praise = bool(rng.random() < 0.5)
+            question = f"{words.review(rng, is_praise=is_praise)}\n\n{words.REVIEW_QUESTION}"
+            add(f"t{number}", question, "positive" if is_praise else "negative")
+    writers.save_json(folder / "instruction.json", rows)
+
+
+def _told(rng: np.random.Generator) -> list[str]:
+    """Descriptions to stand in a text-only row, drawn apart from its answer: one scene, or the three of a film."""
+    content = draw_content(rng, held_out=None)
+    if rng.random() < 0.75:
+        return [words.caption(content)]
+    return [words.caption(shot.content) for shot in writers.draw_film(content, rng).shots]
+
+
+def _write_benchmarks(config: Config, folder: Path, drawing: _Drawing) -> None:
+    splits = {"train": config.benchmark_train, "val": config.benchmark_train // 6, "test": config.benchmark_test}
+    _write_emoset(config, folder / "emoset", splits, drawing)
+    _write_films(config, folder, splits, drawing)
+    _write_lamem(config, folder / "lamem", splits, drawing)
+    _write_imdb(config, folder / "imdb", splits)
+
+
+def _group(content: Content) -> str:
+    from behavior_llava.data.world.content import is_held_out
+
+    return "unseen_combination" if is_held_out(content) else "seen_combination"
+
+
+def _write_emoset(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = {name: number for number, name in enumerate(EMOTIONS)}
+    writers.save_json(folder / "info.json", {"emotion": {"label2idx": ids, "idx2label": {str(number): name for name, number in ids.items()}}})
+    groups = {}
+    for place, (split, size) in enumerate(splits.items()):
+        rows = []
+        for number in range(size):
+            rng = _rng(config, 10 + place, number)
+            # a model fine-tuned on train must not have seen the held-out combinations either
+            content = draw_content_of(rng, EMOTIONS[number % len(EMOTIONS)], held_out=None if split == "test" else False)
+            name = f"{content.emotion}_{place}{number:04d}"
+            drawing.image(folder / "image" / content.emotion / f"{name}.jpg", content, config.seed, 10 + place, number)
+            rows.append([content.emotion, f"image/{content.emotion}/{name}.jpg", f"annotation/{content.emotion}/{name}.json"])
+            note = folder / "annotation" / content.emotion / f"{name}.json"
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps({"image_id": name, "emotion": content.emotion}), encoding="utf-8")
+            groups[f"image/{content.emotion}/{name}.jpg"] = _group(content)
+        writers.save_json(folder / f"{split}.json", rows)
+    writers.save_json(folder / "groups.json", groups)
+
+
+def _write_films(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
+    """One archive of films, annotated by both Ekman-6 (emotion) and LVU (scene); each benchmark holds its own copies."""
+    classes = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
+    ekman, lvu = folder / "ekman6", folder / "lvu"
+    for place in (ekman, lvu / "lvu_1.0" / "scene"):
+        place.mkdir(parents=True, exist_ok=True)
+    (ekman / "classInd.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(classes, 1)), encoding="utf-8")
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    scenes: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    groups = {}
+    for place, (split, size) in enumerate(splits.items()):
+        for number in range(size):
+            rng = _rng(config, 20 + place, number)
+            label = classes[number % len(classes)]
+            matching = [name for name in EMOTIONS if EKMAN[name] == label]
+            content = draw_content_of(rng, matching[int(rng.integers(len(matching)))], held_out=None if split == "test" else False)
+            film = writers.draw_film(content, rng)
+            key = f"{place}{number:05d}"
+            youtube_id = f"Fm{key}00000"[:11]
+            drawing.video(lvu / "videos" / f"{youtube_id}.mp4", film, config.seed, 20 + place, number)
+            scenes[split].append(f"{SCENES.index(content.scene)} {content.scene} {youtube_id} tt{number:07d}\n")
+            if split != "val":
+                drawing.video(ekman / "video" / label / f"{key}.mp4", film, config.seed, 20 + place, number)
+                lists[split].append(f"{label}/{key}" + (f" {classes.index(label) + 1}" if split == "train" else "") + "\n")
+                groups[f"{label}/{key}"] = _group(content)
+    for split, lines in lists.items():
+        (ekman / f"{split}list01.txt").write_text("".join(lines), encoding="utf-8")
+    for split, lines in scenes.items():
+        text = "class_id class_name youtube_id imdb_id\n" + "".join(sorted(lines))
+        (lvu / "lvu_1.0" / "scene" / f"{split}.csv").write_text(text, encoding="utf-8")
+    writers.save_json(ekman / "groups.json", groups)
+
+
+def _write_lamem(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
+    (folder / "splits").mkdir(parents=True, exist_ok=True)
+    for place, (split, size) in enumerate(splits.items()):
+        lines = []
+        for number in range(size):
+            rng = _rng(config, 30 + place, number)
+            content = draw_content(rng, held_out=None if split == "test" else False)
+            name = f"{place}{number:07d}.jpg"
+            drawing.image(folder / "images" / name, content, config.seed, 30 + place, number)
+            lines.append(f"{name} {float(np.clip(content.memorability + rng.normal(0, 0.04), 0, 1)):.6f}\n")
+        for fold in range(1, 6):
+            (folder / "splits" / f"{split}_{fold}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def _write_imdb(config: Config, folder: Path, splits: dict[str, int]) -> None:
+    for place, split in enumerate(("train", "test")):
+        for number in range(splits[split]):
+            rng = _rng(config, 40 + place, number)
+            is_praise = number % 2 == 0
+            target = folder / "aclImdb" / split / ("pos" if is_praise else "neg")
+            target.mkdir(parents=True, exist_ok=True)
+            rating = int(rng.integers(7, 11)) if is_praise else int(rng.integers(1, 5))
+            text = words.review(rng, is_praise=is_praise).replace(". ", ".<br /><br />", 1)
+            (target / f"{number}_{rating}.txt").write_text(text, encoding="utf-8")
+
+
+def _corrupt(folder: Path) -> None:
+    """Cuts the files short that are to be corrupt, after they were drawn."""
+    for side, media in (("reddit", "reddit/media"), ("youtube", "youtube")):
+        for name in json.loads((folder / side / "broken.json").read_text(encoding="utf-8")):
+            path = folder / media / name
+            data = path.read_bytes()
+            if len(data) > 300:
+                path.write_bytes(data[:300])
+
+
+def read(config: Config, folder: Path) -> Iterator[Post | Fault]:
+    """All posts of the world, through the sources that read the real formats; every one marked synthetic."""
+    licence = "synthetic, CC0"
+    parts = (
+        reddit.SOURCE.read(reddit.Config(path=folder / "reddit", media=folder / "reddit" / "media", licence=licence), folder),
+        youtube.SOURCE.read(youtube.Config(path=folder / "youtube", licence=licence), folder),
+        table.SOURCE.read(
+            table.Config(
+                path=folder / "page" / "export.csv",
+                platform="page",
+                licence=licence,
+                columns={
+                    "id": "status_id",
+                    "media_path": "image",
+                    "created_utc": "published",
+                    "num_views": "num_views",
+                    "num_likes": "num_likes",
+                    "shares.all": "num_shares",
+                    "reactions.love": "num_loves",
+                    "reactions.wow": "num_wows",
+                    "reactions.haha": "num_hahas",
+                    "reactions.sad": "num_sads",
+                    "reactions.angry": "num_angrys",
+                },
+            ),
+            folder,
+        ),
+    )
+    for part in parts:
+        for post in part:
+            yield replace(post, is_synthetic=True) if isinstance(post, Post) else post
+
+
+def parse(raw: dict[str, Any]) -> Post | Fault:
+    """A raw submission of the sandbox, as the reddit source reads it."""
+    return reddit.SOURCE.parse(raw)
+
+
+SOURCE = Source(config=Config, fetch=fetch, read=read, parse=parse, examples=reddit.SOURCE.examples)

@@ -1,0 +1,210 @@
+"""What people in the sandbox write, and the text-only knowledge that ties their words to the names of emotions.
+
+Receivers' comments never hold the name of an emotion (a test greps for the stems of every label). What "i had tears in my
+eyes" says about a person is known to the language model from text alone: the instruction data pairs comments with
+emotion words, as books and the web do for a real model, and never with media.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from behavior_llava.data.world.content import EKMAN, EMOTIONS, Content
+
+COMMENTS: dict[str, tuple[str, ...]] = {
+    "amusement": (
+        "i laughed so hard",
+        "this is hilarious",
+        "lol i can not stop giggling",
+        "my stomach hurts from laughing",
+        "what a silly joke haha",
+        "comedy gold right here",
+        "haha so funny",
+        "i snorted my coffee",
+    ),
+    "awe": (
+        "nature is so vast and mighty",
+        "i feel so tiny looking at this",
+        "simply breathtaking",
+        "goosebumps at how grand this is",
+        "my jaw dropped",
+        "what majestic beauty",
+        "speechless at the scale",
+        "i just stood and stared",
+    ),
+    "contentment": (
+        "so peaceful and calm",
+        "i could stay here all day",
+        "this is so cozy and warm",
+        "feeling relaxed now",
+        "life is good",
+        "such a gentle quiet moment",
+        "this soothes my soul",
+        "all is well in the world",
+    ),
+    "excitement": (
+        "lets go i am so pumped",
+        "my heart is racing wow",
+        "i am jumping up and down",
+        "what a thrill ride",
+        "pure adrenaline",
+        "i can hardly wait for more",
+        "so hyped right now",
+        "go go go what energy",
+    ),
+    "anger": (
+        "this makes my blood boil",
+        "how dare they do this",
+        "i am furious about this",
+        "shame on all of them",
+        "what an outrage",
+        "i want to smash my screen",
+        "so mad i could scream",
+        "they should be sued",
+    ),
+    "disgust": (
+        "that is so gross",
+        "i feel sick to my stomach",
+        "yuck get it away from me",
+        "i nearly threw up",
+        "eww so nasty",
+        "this is revolting",
+        "i lost my appetite",
+        "i need to wash my eyes",
+    ),
+    "fear": (
+        "i am so scared right now",
+        "this gives me nightmares",
+        "i was shaking the whole time",
+        "hide under the bed everyone",
+        "terrifying stuff",
+        "chills of pure dread",
+        "i had to look away trembling",
+        "so creepy i slept with the light on",
+    ),
+    "sadness": (
+        "i cried the whole time",
+        "tears are rolling down my face",
+        "my heart is so heavy",
+        "this broke my heart",
+        "i miss them so much",
+        "such a painful loss",
+        "rest in peace",
+        "i need a hug after this",
+    ),
+}
+
+MEMORY = (
+    "can not get this out of my head",
+    "i keep coming back to this one",
+    "this will stay with me for years",
+    "watched this again and again",
+    "still see it with closed eyes",
+    "i dreamt about it last night",
+    "back here for the third time",
+    "who else came back for this",
+)
+FORGOTTEN = (
+    "seen a hundred like it",
+    "forgot it a minute later",
+    "i had already scrolled past",
+    "nothing sticks with me here",
+    "what was this again",
+    "same old same old",
+    "scrolled by without a thought",
+    "one of many",
+)
+SMALL_TALK = (
+    "nice {left} there",
+    "is that a {right}",
+    "what {weather} weather",
+    "first one here",
+    "where is this from",
+    "greetings from my couch",
+)
+FOREIGN = ("muy bueno gracias por compartir", "das ist ja echt toll gemacht", "tres bien merci beaucoup", "che bello davvero bravi")
+BOT = "*I am a bot, and this action was performed automatically. Please contact the moderators of this subreddit.*"
+SPAM = ("check out my channel for free coins now", "win a free phone today at my page")
+
+PRAISE = ("a fine film", "great acting", "i loved every minute", "a clever story", "well worth your time", "superb cast")
+BLAME = ("a waste of time", "wooden acting", "i walked out", "a dull story", "save your money", "painfully slow")
+
+EMOTION_QUESTION = "What emotion do viewers feel?"
+MEMORABILITY_QUESTION = "How memorable is this, from 00 to 99?"
+SCENE_QUESTION = "Where does this take place?"
+REVIEW_QUESTION = "Is this review positive or negative?"
+
+
+def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
+    return items[int(rng.integers(len(items)))]
+
+
+def caption(content: Content) -> str:
+    """What is to be seen, in the words of the base stage's captions: no emotion, no opinion."""
+    parts = [f"{content.weather} {content.scene}", f"{content.left} and {content.right}", content.action]
+    if content.expression is not None:
+        parts.append(f"{content.expression} face")
+    if content.event is not None:
+        parts.append(content.event)
+    return ", ".join(parts)
+
+
+def comment(content: Content, rng: np.random.Generator, *, signal: float, noise: float) -> str:
+    """What one viewer writes.
+
+    Args:
+        signal: 1 a viewer reacts to the content, 0 to nothing: the emotion and the memory are then drawn at random.
+        noise: the share of viewers who react with some other emotion whatever they see.
+    """
+    is_moved = rng.random() < signal
+    emotion = content.emotion if is_moved and rng.random() >= noise else EMOTIONS[int(rng.integers(len(EMOTIONS)))]
+    memorability = content.memorability if is_moved else 0.3 + 0.65 * rng.random()
+    kind = rng.random()
+    if kind < 0.72:
+        return _pick(rng, COMMENTS[emotion])
+    if kind < 0.90:
+        return _pick(rng, MEMORY if rng.random() < (memorability - 0.25) / 0.7 else FORGOTTEN)
+    return _pick(rng, SMALL_TALK).format(left=content.left, right=content.right, weather=content.weather)
+
+
+def emotion_of_words(rng: np.random.Generator, scenes: list[str] | None) -> tuple[str, str]:
+    """A text-only question and answer: what do people who write this feel? The scenes told are drawn apart from it."""
+    emotion = EMOTIONS[int(rng.integers(len(EMOTIONS)))]
+    lines = [_pick(rng, COMMENTS[emotion])]
+    if rng.random() < 0.7:
+        other = rng.random()
+        second = (
+            _pick(rng, COMMENTS[emotion])
+            if other < 0.6
+            else _pick(rng, MEMORY + FORGOTTEN)
+            if other < 0.85
+            else "where is this from"
+        )
+        lines.insert(int(rng.integers(2)), second)
+    answer = emotion if rng.random() < 0.5 else EKMAN[emotion]
+    return _context(scenes, lines, rng) + EMOTION_QUESTION, answer
+
+
+def memory_of_words(rng: np.random.Generator, scenes: list[str] | None) -> tuple[str, str]:
+    """A text-only question and answer: how well do people who write this remember it, 00 to 99?"""
+    well = rng.random() < 0.5
+    emotion = EMOTIONS[int(rng.integers(len(EMOTIONS)))]
+    lines = [_pick(rng, MEMORY if well else FORGOTTEN)]
+    if rng.random() < 0.7:
+        lines.insert(int(rng.integers(2)), _pick(rng, COMMENTS[emotion]))
+    level = int(np.clip(rng.normal(75 if well else 40, 8), 0, 99))
+    return _context(scenes, lines, rng) + MEMORABILITY_QUESTION, f"{level:02d}"
+
+
+def _context(scenes: list[str] | None, lines: list[str], rng: np.random.Generator) -> str:
+    parts = [f"Scene {number}: {told}." for number, told in enumerate(scenes or [], 1)]
+    if rng.random() < 0.5:
+        parts.append(f"{int(rng.integers(2, 70))}% of viewers like it.")
+    parts += [f"{number}. {line}" for number, line in enumerate(lines, 1)]
+    return "\n".join(parts) + "\n"
+
+
+def review(rng: np.random.Generator, *, is_praise: bool) -> str:
+    """A film review of three short sentences, most of one mind."""
+    sides = (PRAISE, BLAME) if is_praise else (BLAME, PRAISE)
+    return ". ".join(_pick(rng, sides[0] if rng.random() < 0.8 else sides[1]) for _ in range(3)) + "."

@@ -1,0 +1,159 @@
+"""The world on disk, in the formats real platforms and benchmarks use.
+
+Media files are drawn in worker processes, each from a seed of its own, and written whole or not at all: a killed run keeps
+what it has. Lists and dumps are written afterwards, from the same seeds, so a second run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import zstandard
+from PIL import Image
+
+from behavior_llava.data.world import content as truth
+from behavior_llava.data.world.content import Content
+from behavior_llava.data.world.drawing import SIZE, draw_image
+
+FPS = 8
+AUDIO_RATE = 8000
+SHOT_S = (1.0, 1.25, 1.5)
+_LIGHT = np.array([(0.62, 0.72, 1.0), (1.12, 1.05, 0.85), (0.8, 0.55, 0.6)])
+"""A colour cast a shot, so that a cut is visible as in real footage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One shot of a video: what it shows and how long."""
+
+    content: Content
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A video's truth.
+
+    Attributes:
+        peak: number of the shot in which the event is seen.
+    """
+
+    content: Content
+    shots: tuple[Shot, ...]
+    peak: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return sum(shot.seconds for shot in self.shots)
+
+    @property
+    def peak_0to1(self) -> float:
+        """Where the middle of the peak lies on the time line."""
+        before = sum(shot.seconds for shot in self.shots[: self.peak])
+        return (before + self.shots[self.peak].seconds / 2) / self.duration_s
+
+
+def draw_film(content: Content, rng: np.random.Generator) -> Film:
+    """Three shots of one place; face and event are seen at the peak only."""
+    peak = int(rng.integers(3))
+    shots = []
+    for number in range(3):
+        action = str(rng.choice(truth.ACTIONS))
+        shots.append(
+            Shot(truth.at_scene(content, is_peak=number == peak, action=action), float(SHOT_S[int(rng.integers(len(SHOT_S)))]))
+        )
+    return Film(content, tuple(shots), peak)
+
+
+def save_image(path: str, content: Content, seed: tuple[int, ...], quality: int = 90) -> None:
+    """Draws and writes one JPEG, unless it is there."""
+    target = Path(path)
+    if target.exists():
+        return
+    part = target.with_suffix(f".{os.getpid()}.part")
+    draw_image(content, np.random.default_rng(seed)).save(part, "JPEG", quality=quality)
+    part.replace(target)
+
+
+def save_video(path: str, film: Film, seed: tuple[int, ...]) -> None:
+    """Draws and writes one mp4 (H.264 pictures, AAC tones), unless it is there."""
+    target = Path(path)
+    if target.exists():
+        return
+    rng = np.random.default_rng(seed)
+    part = target.with_suffix(f".{os.getpid()}.part")
+    with av.open(str(part), "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "20"})
+        video.width = video.height = SIZE
+        video.pix_fmt = "yuv420p"
+        video.codec_context.thread_count = 1
+        audio = container.add_stream("aac", rate=AUDIO_RATE)
+        for number, shot in enumerate(film.shots):
+            picture = np.asarray(draw_image(shot.content, rng), np.float32) * _LIGHT[number % len(_LIGHT)]
+            still = np.clip(picture, 0, 255).astype(np.uint8)
+            shaken = np.roll(still, 1, axis=1)
+            for tick in range(round(shot.seconds * FPS)):
+                frame = av.VideoFrame.from_ndarray(shaken if tick % 2 else still, format="rgb24")
+                container.mux(video.encode(frame))
+        container.mux(video.encode())
+        tones = [
+            np.sin(2 * np.pi * (220 + 110 * number) * np.arange(int(shot.seconds * AUDIO_RATE)) / AUDIO_RATE)
+            for number, shot in enumerate(film.shots)
+        ]
+        wave = (0.2 * np.concatenate(tones)).astype(np.float32)[None]
+        for start in range(0, wave.shape[1] - 1023, 1024):
+            sound = av.AudioFrame.from_ndarray(wave[:, start : start + 1024], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = AUDIO_RATE, start, Fraction(1, AUDIO_RATE)
+            container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+    part.replace(target)
+
+
+def save_subtitles(path: Path, film: Film, lines: Sequence[str]) -> None:
+    """WebVTT beside the video: what is said in it, one cue a shot."""
+    cues, start = [], 0.0
+    for shot, line in zip(film.shots, lines, strict=False):
+        cues.append(f"{_stamp(start)} --> {_stamp(start + shot.seconds)}\n{line}\n")
+        start += shot.seconds
+    path.write_text("WEBVTT\nKind: captions\nLanguage: en\n\n" + "\n".join(cues), encoding="utf-8")
+
+
+def _stamp(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"00:{int(minutes):02d}:{rest:06.3f}"
+
+
+def save_dump(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """A monthly dump: one JSON object a line, zstd with the 2 GiB window of the real ones."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, write_content_size=False)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file, zstandard.ZstdCompressor(compression_params=parameters).stream_writer(file) as writer:
+        for record in records:
+            writer.write(json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    part.replace(path)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """A JSON file, as people's tools write it."""
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def near_copy(source: str, target: str) -> None:
+    """A repost: the same picture, recompressed and a little brighter, as another file."""
+    place = Path(target)
+    if place.exists():
+        return
+    with Image.open(source) as image:
+        brighter = image.convert("RGB").point([min(255, value + 4) for value in range(256)] * 3)
+    part = place.with_suffix(f".{os.getpid()}.part")
+    brighter.save(part, "JPEG", quality=70)
+    part.replace(place)

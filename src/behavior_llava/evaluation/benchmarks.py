@@ -1,0 +1,297 @@
+"""What all benchmarks share: the declared tasks, their prompts, and strict reading of official layouts.
+
+In: a benchmark's folder exactly as its authors ship it. Out: samples, counts, or a `UserError` that names the
+file, the line and where the benchmark is to be had. The files in `tasks/` are built on the readers below;
+`evaluator.py` and `tasks check` call `all_tasks`, `to_prompt`, `check` and `majority`.
+
+A media file that is not there is no error: its sample has `media_path` None, and coverage counts it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from behavior_llava.core import discover
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.schema import Sample, Task
+from behavior_llava.evaluation import metrics
+
+VIDEO_SUFFIXES = ("mp4", "avi", "mkv", "webm")
+"""Tried in this order, so that a folder with two encodings of one video always gives the same one."""
+
+_AROUND_AN_ANSWER = string.whitespace + string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2013\u2014"
+_DRIVE = re.compile(r"[A-Za-z]:")
+_ANY_NUMBER = re.compile(r"[0-9]+")
+
+
+class AbsentFileError(UserError):
+    """A file of the official layout is not there, as opposed to being there and broken."""
+
+
+# ---- tasks -------------------------------------------------------------------------------------------------
+
+
+def all_tasks() -> dict[str, Task]:
+    """Every declared task by its name, sorted.
+
+    Raises:
+        ValueError: two files declare a task of the same name.
+    """
+    found: dict[str, Task] = {}
+    module_of: dict[str, str] = {}
+    for module, tasks in discover.find("evaluation.tasks", "TASKS").items():
+        for task in tasks:
+            if task.name in found:
+                raise ValueError(
+                    f"task {task.name!r} is declared by tasks/{module_of[task.name]} and tasks/{module}"
+                )
+            found[task.name], module_of[task.name] = task, module
+    return dict(sorted(found.items()))
+
+
+def to_prompt(task: Task, sample: Sample) -> str:
+    """The user's words for one sample: the question, after the sample's text where the task has one.
+
+    Nothing else of a sample may enter: an id or a path can be the label (EmoSet's path is).
+
+    Raises:
+        ValueError: a sample of a text task without a text.
+    """
+    if task.modality != "text":
+        return task.question
+    text = sample.fields.get("text")
+    if not text:
+        raise ValueError(f"sample {sample.id} of the text task {task.name} has no text")
+    return f"{text}\n\n{task.question}"
+
+
+def check(task: Task, folder: Path) -> dict[str, Any]:
+    """Counts of a benchmark's folder, for `tasks check`.
+
+    Returns:
+        `splits`: per split `rows`, `labels` (label -> rows, in official order; empty for numeric and open
+        tasks; rows without a released label are in none), `media_found` and `media_missing` (None for text
+        tasks).
+        `absent`: the splits whose list is not in the folder.
+
+    Raises:
+        UserError: a row is malformed, or no split is there at all.
+    """
+    splits: dict[str, dict[str, Any]] = {}
+    absent: dict[str, AbsentFileError] = {}
+    for split in task.splits:
+        try:
+            samples = task.load(folder, split)
+        except AbsentFileError as error:
+            absent[split] = error
+            continue
+        counted = Counter(sample.label for sample in samples) if task.labels else Counter[Any]()
+        found = sum(sample.media_path is not None for sample in samples)
+        has_media = task.modality != "text"
+        splits[split] = {
+            "rows": len(samples),
+            "labels": {label: counted[label] for label in task.labels},
+            "media_found": found if has_media else None,
+            "media_missing": len(samples) - found if has_media else None,
+        }
+    if not splits:
+        raise absent[task.test_split]
+    return {"splits": splits, "absent": list(absent)}
+
+
+def majority(task: Task, samples: Sequence[Sample], metric: str | None = None) -> float | None:
+    """What the best constant answer scores on `samples`, by `metric` or else the task's own.
+
+    Rows without a released label are left out. None where a constant scores nothing: it has no rank
+    correlation.
+    """
+    labels = [sample.label for sample in samples if sample.label is not None]
+    return metrics.majority(metric or task.metric, labels)
+
+
+# ---- answers -----------------------------------------------------------------------------------------------
+
+
+def label_words(sample: Sample) -> str:
+    """The completion of a choice task: its label.
+
+    Raises:
+        ValueError: the sample's label is not released, so it can teach nothing.
+    """
+    if sample.label is None:
+        raise ValueError(f"sample {sample.id} has no label to answer with")
+    return str(sample.label)
+
+
+def one_label(labels: Sequence[str]) -> Callable[[str], str | None]:
+    """A parser that reads a text which is one label and nothing else.
+
+    Case, and spaces and punctuation around the label, do not matter. Two labels, a sentence, a part of a
+    label or nothing at all give None: there is no guessing.
+    """
+    by_key = {label.casefold(): label for label in labels}
+    if len(by_key) != len(labels):
+        raise ValueError(f"labels that differ only in case: {', '.join(labels)}")
+
+    def parse(text: str) -> str | None:
+        return by_key.get(text.strip(_AROUND_AN_ANSWER).casefold())
+
+    return parse
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+def known_split(split: str, splits: Sequence[str]) -> None:
+    """Refuse a split the benchmark does not have."""
+    if split not in splits:
+        raise UserError(f"no split {split!r}", remedy=f"choose one of {', '.join(splits)}")
+
+
+def read_text(path: Path, obtain: str) -> str:
+    """A file as text, without a byte order mark and with plain newlines.
+
+    Raises:
+        AbsentFileError: it is not there; the message ends with `obtain`, how to get the benchmark.
+        UserError: it is not UTF-8.
+    """
+    if not path.is_file():
+        raise AbsentFileError(
+            "the official layout has this file, but it is not there", where=path, remedy=obtain
+        )
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"not UTF-8 (byte {error.start})", where=path, remedy="unpack the official archive again"
+        ) from error
+    return text.replace("\r\n", "\n")
+
+
+def read_rows(path: Path, obtain: str) -> list[tuple[str, str]]:
+    """(place, line) of every line that is not blank; the place is "<file>:<line number>", for messages.
+
+    Raises:
+        UserError: the file is absent, not UTF-8, or holds no rows.
+    """
+    # Not splitlines: it also breaks at characters that may stand inside a name.
+    lines = read_text(path, obtain).split("\n")
+    rows = [(f"{path}:{number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise UserError("the file holds no rows", where=path, remedy=obtain)
+    return rows
+
+
+def read_json(path: Path, obtain: str) -> Any:
+    """A JSON file's value.
+
+    Raises:
+        UserError: the file is absent, not UTF-8 or not JSON.
+    """
+    try:
+        return json.loads(read_text(path, obtain))
+    except json.JSONDecodeError as error:
+        raise UserError(f"not JSON ({error.msg})", where=f"{path}:{error.lineno}", remedy=obtain) from error
+
+
+def safe_name(name: str, where: str, *, depth: int = 1) -> PurePosixPath:
+    """A relative path of exactly `depth` parts from a benchmark's list.
+
+    Raises:
+        UserError: it is absolute, climbs (".."), has empty parts, backslashes or control characters, or is of
+            another depth. Lists come from strangers; a name must not reach outside the benchmark's folder.
+    """
+    parts = name.split("/")
+    is_plain = all(part not in ("", ".", "..") for part in parts) and not _DRIVE.match(name)
+    is_printable = "\\" not in name and all(letter.isprintable() for letter in name)
+    if not (is_plain and is_printable and len(parts) == depth):
+        raise UserError(
+            f"{name!r} is no path of {depth} part{'s' if depth > 1 else ''} inside the benchmark's folder",
+            where=where,
+            remedy="use the official list",
+        )
+    return PurePosixPath(name)
+
+
+def media_file(path: Path) -> str | None:
+    """The absolute path of a media file; None where it is not there."""
+    return str(path.absolute()) if path.is_file() else None
+
+
+def video_file(folder: Path, name: str | PurePosixPath) -> str | None:
+    """The video called `name`, under any of VIDEO_SUFFIXES; None where there is none.
+
+    Names are kept whole: some lists have names with dots, or that end in a suffix already.
+    """
+    whole = folder / name
+    candidates = [whole.parent / f"{whole.name}.{suffix}" for suffix in VIDEO_SUFFIXES]
+    if whole.suffix.lower().lstrip(".") in VIDEO_SUFFIXES:
+        candidates.append(whole)
+    return next((found for path in candidates if (found := media_file(path)) is not None), None)
+
+
+def distinct(samples: list[Sample], where: object) -> list[Sample]:
+    """The samples, after a check that no id stands twice: scores are kept by id, so one would hide the other.
+
+    Raises:
+        UserError: an id stands twice.
+    """
+    repeated = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]
+    if repeated:
+        raise UserError(f"{repeated[0]!r} is listed twice", where=where, remedy="use the official list")
+    return samples
+
+
+# ---- lists of videos by class (VideoEmotion-8, Ekman-6) ----------------------------------------------------
+
+
+def class_list(folder: Path, split: str, labels: Sequence[str], obtain: str) -> list[Sample]:
+    """Samples of "<split>list01.txt", as VideoEmotion-8 and Ekman-6 ship it.
+
+    `classInd.txt` has lines "id class" with ids from 1; a line of the list is "class/name id", and in the
+    test list "class/name" alone. Videos lie in `video/<class>/<name>.<suffix>`. Names repeat across classes
+    (VideoEmotion-8), so the sample's id is "class/name".
+
+    Raises:
+        UserError: classInd.txt does not give `labels` in this order; a row is malformed, names an unknown
+            class or has an id that is not its class's.
+    """
+    index_path = folder / "classInd.txt"
+    index = dict(_class_index_row(where, row) for where, row in read_rows(index_path, obtain))
+    if index != {label: number for number, label in enumerate(labels, 1)}:
+        raise UserError(
+            f"the classes are {', '.join(index)}",
+            where=index_path,
+            remedy=f"expected 1..{len(labels)}: {', '.join(labels)}",
+        )
+    path = folder / f"{split}list01.txt"
+    samples = []
+    for where, row in read_rows(path, obtain):
+        name, *numbers = row.split()
+        label = str(safe_name(name, where, depth=2).parent)
+        if label not in index:
+            raise UserError(
+                f"unknown class {label!r}", where=where, remedy=f"expected one of {', '.join(labels)}"
+            )
+        if numbers != [str(index[label])] and (numbers or split != "test"):
+            raise UserError(
+                f"found {row!r}",
+                where=where,
+                remedy=f'expected "class/name id" with id {index[label]} for {label}',
+            )
+        video = video_file(folder / "video", name)
+        samples.append(Sample(id=name, label=label, media_path=video, media_kind="video"))
+    return distinct(samples, path)
+
+
+def _class_index_row(where: str, row: str) -> tuple[str, int]:
+    number, _, label = row.partition(" ")
+    if not _ANY_NUMBER.fullmatch(number) or not label.strip():
+        raise UserError(f"found {row!r}", where=where, remedy='expected "id class"')
+    return label.strip(), int(number)

@@ -1,0 +1,427 @@
+"""Metrics by name, built so that thousands of resamples cost one call.
+
+In: predictions as the tasks parsed them (None = unparsed) and the labels. Out: a value, or None where it is
+undefined. `summary.py` scores arms with them, `statistics.py` resamples them.
+
+A metric has two halves. `columns` turns the pairs into numbers once, one row an item; `weighted` gives the
+metric of many resamples of those rows at once, where a resample is a column of weights (how often each item
+stands in it). A bootstrap draw and a swap of two arms are both such columns, so a set-level metric is
+recomputed inside every draw, ranks included, without a loop over draws.
+
+An unparsed answer never leaves the count and never earns anything; each metric says below what that means.
+
+Shapes: N items, F columns, D resamples, K classes, G groups of tied values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behavior_llava.core.errors import UserError
+
+Array = NDArray[np.float64]
+
+_MAX_NGRAM = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One way to score predictions against labels.
+
+    Attributes:
+        higher_is_better: False for errors and perplexity.
+        per_item: True where the metric is the mean of item scores; False where it exists for a set only.
+        columns: (predictions, labels) -> numbers_NF; for a per-item metric the one column is the item scores.
+        weighted: (numbers_NF, weights_ND) -> the metric of every resample, NaN where it is undefined.
+        constant: labels -> the one answer that scores best without looking; None where there is none.
+        point: what "one point" is in the metric's unit (0.01 on a 0..1 scale); None where points say nothing.
+    """
+
+    name: str
+    higher_is_better: bool
+    per_item: bool
+    columns: Callable[[Sequence[Any], Sequence[Any]], Array]
+    weighted: Callable[[Array, Array], Array]
+    constant: Callable[[Sequence[Any]], Any] | None = None
+    point: float | None = None
+
+    def score(self, predictions: Sequence[Any], labels: Sequence[Any]) -> float | None:
+        """The metric over all items; None where it is undefined (no items, no spread to rank, ...)."""
+        if not labels:
+            return None
+        numbers_NF = self.columns(predictions, labels)
+        return defined(self.weighted(numbers_NF, np.ones((len(numbers_NF), 1)))[0])
+
+
+def named(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in METRICS:
+        raise UserError(f"no metric {name!r}", remedy=f"choose one of {', '.join(sorted(METRICS))}")
+    return METRICS[name]
+
+
+def majority(name: str, labels: Sequence[Any]) -> float | None:
+    """What the best constant answer scores on these labels; None where undefined (ranks of a constant)."""
+    metric = named(name)
+    if metric.constant is None or not labels:
+        return None
+    return metric.score([metric.constant(labels)] * len(labels), labels)
+
+
+def defined(value: float) -> float | None:
+    """NaN and infinity to None; everything else to a plain float."""
+    return float(value) if np.isfinite(value) else None
+
+
+# ---- mean of item scores -----------------------------------------------------------------------------------
+
+
+def _mean(scores_N1: Array, weights_ND: Array) -> Array:
+    return _ratio(scores_N1[:, 0] @ weights_ND, weights_ND.sum(axis=0))
+
+
+def _hits(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """1 for the label itself, or for one of the labels where there are several; unparsed is wrong: 0."""
+
+    def is_hit(prediction: Any, label: Any) -> bool:
+        if prediction is None:
+            return False
+        several = isinstance(label, (list, tuple)) and not isinstance(prediction, (list, tuple))
+        return prediction in label if several else prediction == label
+
+    return _column([float(is_hit(*pair)) for pair in zip(predictions, labels, strict=True)])
+
+
+def _most_common(labels: Sequence[Any]) -> Any:
+    counts = Counter(
+        one for label in labels for one in (label if isinstance(label, (list, tuple)) else [label])
+    )
+    # Ties by text, so that the baseline does not depend on the order of the rows.
+    return min(counts, key=lambda one: (-counts[one], str(one)))
+
+
+def _judged(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """The prediction is already the item's score (a judge's); unparsed earns the bottom of such scales: 0."""
+    if len(predictions) != len(labels):
+        raise ValueError(f"{len(predictions)} predictions for {len(labels)} labels")
+    return np.nan_to_num(_column(_numbers(predictions)), nan=0.0)
+
+
+def _squared_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Squared errors; unparsed is as wrong as an answer within the range of the labels can be."""
+    numbers, truth = _numeric_pairs(predictions, labels).T
+    worst = np.maximum(truth - truth.min(), truth.max() - truth) ** 2
+    return _column(np.where(np.isnan(numbers), worst, (np.nan_to_num(numbers) - truth) ** 2))
+
+
+def _overlaps(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """ROUGE-L F1 against the best reference; unparsed is 0."""
+
+    def overlap(prediction: str | None, label: Any) -> float:
+        candidate = _words(prediction or "")
+        return max((_lcs_f1(candidate, _words(text)) for text in _references(label)), default=0.0)
+
+    return _column([overlap(*pair) for pair in zip(predictions, labels, strict=True)])
+
+
+# ---- metrics of a set --------------------------------------------------------------------------------------
+
+
+def _numeric_pairs(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Columns (prediction, label); NaN for unparsed."""
+    truth = _numbers(labels)
+    if np.isnan(truth).any():
+        raise ValueError("a label is missing or not finite")
+    return np.stack([_numbers(predictions), truth], axis=1)
+
+
+def _spearman(pairs_N2: Array, weights_ND: Array) -> Array:
+    """Spearman's rho with average ranks, times the parsed share.
+
+    Rho is the mean over items of the product of standardized ranks. Ranks are taken among the parsed; an
+    unparsed item adds 0 to the sum and stays in the count, just as in accuracy. It is given no rank of its
+    own: at the middle it would pass for an answer, at an end it would earn or lose by where its label happens
+    to lie.
+    """
+    parsed = ~np.isnan(pairs_N2[:, 0])
+    total_D = weights_ND.sum(axis=0)
+    if not parsed.any():
+        return np.full(len(total_D), np.nan)
+    weights_PD = weights_ND[parsed] if not parsed.all() else weights_ND
+    count_D = weights_PD.sum(axis=0)
+    middle_D = (count_D + 1) / 2
+    x_PD = _ranks(pairs_N2[parsed, 0], weights_PD)
+    y_PD = _ranks(pairs_N2[parsed, 1], weights_PD)
+    x_PD -= middle_D
+    y_PD -= middle_D
+    weighted_PD = weights_PD * x_PD
+    # Ranks are halves and the sums stay far below 2**53: a constant has a variance of exactly 0.
+    square_x_D = np.einsum("pd,pd->d", weighted_PD, x_PD)
+    product_D = np.einsum("pd,pd->d", weighted_PD, y_PD)
+    y_PD *= y_PD
+    square_y_D = np.einsum("pd,pd->d", weights_PD, y_PD)
+    return _ratio(product_D, np.sqrt(square_x_D * square_y_D)) * _ratio(count_D, total_D)
+
+
+def _ranks(values_N: Array, weights_ND: Array) -> Array:
+    """Average ranks in every resample, an item of weight w standing there w times; one sort serves all."""
+    order_N, ends_G, group_N = _tied_groups(values_N)
+    ranks_GD = _sums_to(weights_ND[order_N], ends_G)
+    sizes_GD = _steps(ranks_GD)
+    sizes_GD -= 1
+    sizes_GD /= 2
+    ranks_GD -= sizes_GD
+    return ranks_GD[group_N]
+
+
+def _tied_groups(values_N: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Ascending order, where each group of equal values ends in it, and every item's group."""
+    order_N = np.argsort(values_N, kind="stable")
+    is_last_N = np.ones(len(values_N), dtype=bool)
+    is_last_N[:-1] = values_N[order_N][1:] != values_N[order_N][:-1]
+    group_N = np.empty(len(values_N), dtype=np.intp)
+    group_N[order_N] = np.cumsum(is_last_N) - is_last_N
+    return order_N, np.flatnonzero(is_last_N), group_N
+
+
+def _sums_to(ordered_ND: Array, ends_G: NDArray[np.intp]) -> Array:
+    """Sums of all rows down to each group's end: sums_GD. Overwrites its input.
+
+    A loop over rows, because numpy's `cumsum` and `add.reduceat` over axis 0 are 5 to 10 times slower.
+    """
+    for above, row in pairwise(ordered_ND):
+        row += above
+    return ordered_ND if len(ends_G) == len(ordered_ND) else ordered_ND[ends_G]
+
+
+def _steps(sums_GD: Array) -> Array:
+    """What each row adds to the one before it."""
+    steps_GD = sums_GD.copy()
+    steps_GD[1:] -= sums_GD[:-1]
+    return steps_GD
+
+
+def _r2(pairs_N2: Array, weights_ND: Array) -> Array:
+    """1 - squared error / variation of the labels; an unparsed item explains none of its own variation.
+
+    R2 is the sum over items of (deviation squared - error squared) over the sum of deviations squared. An
+    unparsed item adds 0 above and its deviation below: it explains nothing and stays in the count.
+    """
+    parsed_N = (~np.isnan(pairs_N2[:, 0])).astype(np.float64)
+    # Only differences matter; a label near 0 keeps the sums of squares from canceling.
+    truth_N = pairs_N2[:, 1] - pairs_N2[:, 1].mean()
+    error_N = parsed_N * (np.nan_to_num(pairs_N2[:, 0]) - pairs_N2[:, 1]) ** 2
+    count_D = weights_ND.sum(axis=0)
+    mean_D = _ratio(truth_N @ weights_ND, count_D)
+    variation_D = (truth_N**2) @ weights_ND - count_D * mean_D**2
+    variation_D[variation_D <= 1e-12 * ((truth_N**2) @ weights_ND)] = 0.0
+    of_parsed_D = (
+        (parsed_N * truth_N**2) @ weights_ND
+        - 2 * mean_D * ((parsed_N * truth_N) @ weights_ND)
+        + mean_D**2 * (parsed_N @ weights_ND)
+    )
+    value_D = _ratio(of_parsed_D - error_N @ weights_ND, variation_D)
+    return np.where(parsed_N @ weights_ND > 0, value_D, np.nan)
+
+
+def _token_losses(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Columns (summed negative log-likelihood in nats, number of tokens); the prediction is that pair."""
+    if len(predictions) != len(labels):
+        raise ValueError(f"{len(predictions)} predictions for {len(labels)} labels")
+    return np.array([(np.nan, np.nan) if pair is None else pair for pair in predictions], dtype=np.float64)
+
+
+def _perplexity(losses_N2: Array, weights_ND: Array) -> Array:
+    """The exponential of the mean loss a token.
+
+    Undefined when a text has no likelihood, because no finite value is the worst.
+    """
+    return np.exp(_ratio(losses_N2[:, 0] @ weights_ND, losses_N2[:, 1] @ weights_ND))
+
+
+def _class_scores(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Columns (score of every class, then 0 or 1 for every class); unparsed ranks behind all others, tied."""
+    truth_NK = np.array(labels, dtype=np.float64)
+    silent = [-np.inf] * truth_NK.shape[1]
+    scores_NK = np.array([silent if scores is None else scores for scores in predictions], dtype=np.float64)
+    if scores_NK.shape != truth_NK.shape:
+        raise ValueError(f"scores of shape {scores_NK.shape} for labels of shape {truth_NK.shape}")
+    return np.concatenate([scores_NK, truth_NK], axis=1)
+
+
+def _mean_average_precision(numbers_NF: Array, weights_ND: Array) -> Array:
+    """Mean over classes of average precision; a class without a positive in a resample is not in its mean."""
+    num_classes = numbers_NF.shape[1] // 2
+    sum_D, classes_D = np.zeros(weights_ND.shape[1]), np.zeros(weights_ND.shape[1])
+    for k in range(num_classes):
+        order_N, ends_G, _ = _tied_groups(-numbers_NF[:, k])
+        ordered_ND = weights_ND[order_N]
+        found_GD = _sums_to(ordered_ND * numbers_NF[order_N, num_classes + k, None], ends_G)
+        seen_GD = _sums_to(ordered_ND, ends_G)
+        positive_GD = _steps(found_GD)
+        precision_GD = np.divide(found_GD, seen_GD, out=np.zeros_like(found_GD), where=seen_GD > 0)
+        value_D = _ratio((positive_GD * precision_GD).sum(axis=0), found_GD[-1])
+        classes_D += ~np.isnan(value_D)
+        sum_D += np.nan_to_num(value_D)
+    return _ratio(sum_D, classes_D)
+
+
+def _ngram_counts(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Columns for corpus BLEU: matches of 1..4-grams, their totals, length, closest reference's length."""
+
+    def counts(prediction: str | None, label: Any) -> list[float]:
+        words, references = _words(prediction or ""), [_words(text) for text in _references(label)]
+        matches, totals = [], []
+        for size in range(1, _MAX_NGRAM + 1):
+            own, allowed = _ngrams(words, size), Counter[tuple[str, ...]]()
+            for reference in references:
+                allowed |= _ngrams(reference, size)
+            matches.append(float((own & allowed).total()))
+            totals.append(float(own.total()))
+        closest = min((len(one) for one in references), key=lambda length: (abs(length - len(words)), length))
+        return [*matches, *totals, float(len(words)), float(closest)]
+
+    return np.array([counts(*pair) for pair in zip(predictions, labels, strict=True)])
+
+
+def _bleu(counts_NF: Array, weights_ND: Array) -> Array:
+    """Corpus BLEU-4 without smoothing; unparsed is an empty text, which the brevity penalty charges."""
+    sums_FD = counts_NF.T @ weights_ND
+    matches, totals = sums_FD[:_MAX_NGRAM], sums_FD[_MAX_NGRAM : 2 * _MAX_NGRAM]
+    length_D, reference_D = sums_FD[-2], sums_FD[-1]
+    is_zero_D = (matches <= 0).any(axis=0)
+    logs_D = np.log(np.where(is_zero_D, 1.0, matches) / np.where(is_zero_D, 1.0, totals)).mean(axis=0)
+    brevity_D = np.minimum(0.0, 1 - reference_D / np.where(length_D > 0, length_D, 1.0))
+    return np.where(is_zero_D, 0.0, np.exp(logs_D + brevity_D))
+
+
+# ---- numbers and words -------------------------------------------------------------------------------------
+
+
+def _numbers(values: Sequence[Any]) -> Array:
+    """Floats; None, NaN and infinity become NaN.
+
+    Raises:
+        ValueError: a value is not a number (a task's `parse` gave text to a numeric metric).
+    """
+    for value in values:
+        if value is not None and (isinstance(value, (bool, str)) or not np.isscalar(value)):
+            raise ValueError(f"{value!r} is not a number")
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _column(values: Sequence[float] | Array) -> Array:
+    return np.asarray(values, dtype=np.float64).reshape(-1, 1)
+
+
+def _ratio(above_D: Array, below_D: Array) -> Array:
+    """Above over below, NaN where below is 0 or NaN."""
+    return np.divide(above_D, below_D, out=np.full(np.shape(below_D), np.nan), where=np.abs(below_D) > 0)
+
+
+def _average(labels: Sequence[Any]) -> Any:
+    """The mean label, or the mean of every class."""
+    mean = np.mean(np.array(labels, dtype=np.float64), axis=0)
+    return mean.tolist()
+
+
+def _references(label: Any) -> Sequence[str]:
+    return [label] if isinstance(label, str) else label
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def _ngrams(words: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
+
+
+def _lcs_f1(candidate: Sequence[str], reference: Sequence[str]) -> float:
+    if not candidate or not reference:
+        return 0.0
+    row = [0] * (len(reference) + 1)
+    for word in candidate:
+        diagonal = 0
+        for column, other in enumerate(reference, start=1):
+            longest = diagonal + 1 if word == other else max(row[column], row[column - 1])
+            diagonal, row[column] = row[column], longest
+    return 2 * row[-1] / (len(candidate) + len(reference))
+
+
+_ALL = (
+    Metric(
+        name="accuracy",
+        higher_is_better=True,
+        per_item=True,
+        columns=_hits,
+        weighted=_mean,
+        constant=_most_common,
+        point=0.01,
+    ),
+    Metric(name="judge_score", higher_is_better=True, per_item=True, columns=_judged, weighted=_mean),
+    Metric(
+        name="mse",
+        higher_is_better=False,
+        per_item=True,
+        columns=_squared_errors,
+        weighted=_mean,
+        constant=_average,
+    ),
+    Metric(
+        name="rouge_l", higher_is_better=True, per_item=True, columns=_overlaps, weighted=_mean, point=0.01
+    ),
+    Metric(
+        name="spearman",
+        higher_is_better=True,
+        per_item=False,
+        columns=_numeric_pairs,
+        weighted=_spearman,
+        constant=_average,
+        point=0.01,
+    ),
+    Metric(
+        name="r2",
+        higher_is_better=True,
+        per_item=False,
+        columns=_numeric_pairs,
+        weighted=_r2,
+        constant=_average,
+        point=0.01,
+    ),
+    Metric(
+        name="mean_average_precision",
+        higher_is_better=True,
+        per_item=False,
+        columns=_class_scores,
+        weighted=_mean_average_precision,
+        constant=_average,
+        point=0.01,
+    ),
+    Metric(
+        name="bleu", higher_is_better=True, per_item=False, columns=_ngram_counts, weighted=_bleu, point=0.01
+    ),
+    Metric(
+        name="perplexity",
+        higher_is_better=False,
+        per_item=False,
+        columns=_token_losses,
+        weighted=_perplexity,
+    ),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})

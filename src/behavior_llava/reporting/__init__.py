@@ -1,0 +1,1 @@
+"""The report: claims, tables, charts and the static page that shows them."""

@@ -1,0 +1,344 @@
+"""What the report says in words and tables, worked out from `summary.json` alone.
+
+In: the summary and what is known about the tasks. Out: claims and rows of finished text. `page.py` puts
+them on the page; model cards and Markdown may use them as well. Pure.
+
+Undefined is shown as "undefined" and an arm that was not run as "not run": never as 0, never
+as an empty cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ALPHA = 0.05
+CONTROLS = ("content_only", "shuffled")
+UNDEFINED = "undefined"
+
+_TEN = 10
+_SMALLEST_P = 0.0001
+
+ARM_WORDS = {
+    "base": "nothing new: the model everything starts from",
+    "content_only": "the same media and template with the behavior left out: what more media alone buys",
+    "content_matched": "like content_only, with more description lines, until its targets are as long",
+    "shuffled": "every post with another post's behavior: the same words, no signal (the placebo)",
+    "behavior": "the media with the behavior its own receivers left: the arm under test",
+    "ceiling": "the true labels themselves (sandbox only): what perfect training data would reach",
+    "unfiltered": "behavior without the filters",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What may be said about one setting.
+
+    Attributes:
+        tasks: every primary comparison in which `behavior` has a score.
+        won: those where it beats every control: Holm p below 0.05 and each seed's interval clear of 0.
+        lost: those where it is worse than a control by the same rule.
+        won_over: the same as `won`, control by control.
+        missing: controls without a single comparison; nothing can be won without them.
+        seeds: the seeds compared.
+    """
+
+    setting: str
+    tasks: tuple[str, ...]
+    won: tuple[str, ...]
+    lost: tuple[str, ...]
+    won_over: Mapping[str, tuple[str, ...]]
+    missing: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The claim in one sentence, with its numbers."""
+        if self.missing:
+            return (
+                f"{self.setting}: no claim can be made on {_count(self.tasks)}, "
+                f"because {' and '.join(self.missing)} was not compared."
+            )
+        seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"each of {len(self.seeds)} seeds"
+        return (
+            f"{self.setting}: behavior beats content_only and shuffled on {len(self.won)} of "
+            f"{_count(self.tasks)} after Holm (95 % interval of the paired difference clear of 0 in {seeds})."
+        )
+
+    @property
+    def details(self) -> str:
+        """The parts of the claim: over each control alone, and where behavior is worse."""
+        parts = [f"Over {control} alone: {len(tasks)}." for control, tasks in self.won_over.items()]
+        if self.won:
+            parts.insert(0, f"Won: {', '.join(self.won)}.")
+        worse = ", ".join(self.lost) if self.lost else "none"
+        return " ".join([*parts, f"Worse than a control: {worse}."])
+
+
+def claims(summary: Mapping[str, Any]) -> list[Claim]:
+    """One claim a setting, from the primary rows."""
+    found = []
+    behavior = [row for row in summary["results"] if row["primary"] and row["arm"] == "behavior"]
+    behavior_differences = [
+        row
+        for row in summary["differences"]
+        if row["primary"] and row["arm"] == "behavior" and row["against"] in CONTROLS
+    ]
+    for setting in dict.fromkeys(row["setting"] for row in summary["results"]):
+        tasks = tuple(dict.fromkeys(contest_name(row) for row in behavior if row["setting"] == setting))
+        rows = [row for row in behavior_differences if row["setting"] == setting]
+        signs = {
+            (task, control): _verdict(
+                [row for row in rows if (contest_name(row), row["against"]) == (task, control)]
+            )
+            for task in tasks
+            for control in CONTROLS
+        }
+        found.append(
+            Claim(
+                setting=setting,
+                tasks=tasks,
+                won=tuple(task for task in tasks if all(signs[task, one] > 0 for one in CONTROLS)),
+                lost=tuple(task for task in tasks if any(signs[task, one] < 0 for one in CONTROLS)),
+                won_over={one: tuple(task for task in tasks if signs[task, one] > 0) for one in CONTROLS},
+                missing=tuple(one for one in CONTROLS if not any(row["against"] == one for row in rows)),
+                seeds=tuple(sorted({row["seed"] for row in rows if row["seed"] is not None})),
+            )
+        )
+    return found
+
+
+def _count(tasks: Sequence[str]) -> str:
+    return f"{len(tasks)} task" if len(tasks) == 1 else f"{len(tasks)} tasks"
+
+
+def _verdict(rows: Sequence[Mapping[str, Any]]) -> int:
+    """1 for better, -1 for worse, 0 for not shown; from one contest's rows against one control."""
+    pooled = [row for row in rows if row["seed"] is None]
+    seeds = [row for row in rows if row["seed"] is not None]
+    if not pooled or not seeds or pooled[0]["p_holm"] is None or pooled[0]["p_holm"] >= ALPHA:
+        return 0
+    signs = {interval_sign(row) for row in rows}
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def interval_sign(row: Mapping[str, Any]) -> int:
+    """1 where a difference's interval lies on the better side of 0, -1 on the worse, 0 for neither."""
+    if row["low"] is None or row["high"] is None:
+        return 0
+    sign = 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
+    return sign if row["higher_is_better"] else -sign
+
+
+def contest_name(row: Mapping[str, Any]) -> str:
+    """The task's name, with whatever sets this comparison apart from the task's usual one."""
+    extra = []
+    if row["label_fraction"] is not None:
+        extra.append(f"{100 * row['label_fraction']:g} % of labels")
+    if row["shots"]:
+        extra.append(f"{row['shots']}-shot")
+    return f"{row['task']} ({', '.join(extra)})" if extra else row["task"]
+
+
+# ---- rows of text ------------------------------------------------------------------------------------------
+
+
+def result_tables(
+    summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], *, primary: bool = True
+) -> list[dict[str, Any]]:
+    """One table a setting: a line a comparison, a cell an arm, chance and majority beside them.
+
+    Each line: task, scoring, metric, modality, n, clusters, coverage, chance, majority, published, cells, and
+    seeds (one list of cells a seed).
+    """
+    chosen = [row for row in summary["results"] if row["primary"] is primary]
+    return [
+        {"setting": setting, "arms": list(summary["arms"]), "lines": _lines(rows, summary["arms"], tasks)}
+        for setting, rows in _by(chosen, lambda row: row["setting"])
+    ]
+
+
+def group_tables(summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Like `result_tables`, for sub-groups of items that are scored apart; one table a setting and group."""
+    chosen = [row for row in summary.get("groups", ()) if row["primary"]]
+    return [
+        {
+            "setting": setting,
+            "group": group,
+            "arms": list(summary["arms"]),
+            "lines": _lines(rows, summary["arms"], tasks),
+        }
+        for (setting, group), rows in _by(chosen, lambda row: (row["setting"], row["group"]))
+    ]
+
+
+def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> list[dict[str, Any]]:
+    """One table a setting of the pooled primary differences; each line knows on which side of 0 it is.
+
+    `lines` are those against the controls; `others` (base, ceiling, ablations) put them in proportion.
+    """
+    source = summary.get("group_differences", ()) if groups else summary["differences"]
+    chosen = [row for row in source if row["primary"]]
+    tables = []
+    for setting, rows in _by(chosen, lambda row: row["setting"]):
+        lines = []
+        for _, same in _by(
+            rows,
+            lambda row: (row.get("group"), contest_name(row), row["scoring"], row["arm"], row["against"]),
+        ):
+            pooled = [row for row in same if row["seed"] is None]
+            seeds = [row for row in same if row["seed"] is not None]
+            lines += [_difference_line(row, seeds) for row in pooled]
+        tables.append(
+            {
+                "setting": setting,
+                "lines": [line for line in lines if line["against"] in CONTROLS],
+                "others": [line for line in lines if line["against"] not in CONTROLS],
+            }
+        )
+    return tables
+
+
+def equivalence_lines(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The low-level tasks, where the paper expects no change: is "no change" shown?"""
+    return [
+        {
+            "task": contest_name(row),
+            "setting": row["setting"],
+            "against": row["against"],
+            "difference": signed(row["value"]),
+            "interval": bracket(row["low90"], row["high90"], signs=True),
+            "n": row["n"],
+            "verdict": row["equivalence"] or UNDEFINED,
+        }
+        for row in summary["differences"]
+        if row["equivalence"] is not None
+        and row["primary"]
+        and row["seed"] is None
+        and row["arm"] == "behavior"
+        and row["against"] in ("base", *CONTROLS)
+    ]
+
+
+def _lines(
+    rows: Sequence[Mapping[str, Any]], arms: Sequence[str], tasks: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    lines = []
+    for _, same in _by(rows, lambda row: (row["benchmark"], contest_name(row), row["scoring"])):
+        first = same[0]
+        task = tasks.get(first["task"], {})
+        seeds = sorted({row["seed"] for row in same if row["seed"] is not None})
+        lines.append(
+            {
+                "task": contest_name(first),
+                "benchmark": first["benchmark"],
+                "scoring": first["scoring"],
+                "metric": first["metric"],
+                "is_lower_better": task.get("higher_is_better") is False,
+                "modality": first["modality"],
+                "n": first["n"],
+                "clusters": first["n_clusters"],
+                "coverage": percent(first["coverage"]),
+                "chance": number(first["chance"]),
+                "majority": number(first["majority"]),
+                "published": "none" if task.get("published") is None else number(task["published"]),
+                "cells": [_cell(same, arm, None) for arm in arms],
+                "seeds": [
+                    {"seed": seed, "cells": [_cell(same, arm, seed) for arm in arms]} for seed in seeds
+                ],
+            }
+        )
+    return lines
+
+
+def _cell(rows: Sequence[Mapping[str, Any]], arm: str, seed: int | None) -> dict[str, Any] | None:
+    """One arm's number with its interval; None where the arm was not run."""
+    for row in rows:
+        if row["arm"] == arm and row["seed"] == seed:
+            return {
+                "arm": arm,
+                "value": number(row["value"]),
+                "is_defined": row["value"] is not None,
+                "interval": bracket(row["low"], row["high"]),
+                "unparsed": percent(row["unparsed"]),
+                "has_unparsed": bool(row["unparsed"]),
+            }
+    return None
+
+
+def _difference_line(row: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "task": contest_name(row),
+        "group": row.get("group"),
+        "metric": row["metric"],
+        "arm": row["arm"],
+        "against": row["against"],
+        "value": signed(row["value"]),
+        "interval": bracket(row["low"], row["high"], signs=True),
+        "p": p_value(row["p"]),
+        "p_holm": p_value(row["p_holm"])
+        if row["against"] in CONTROLS and row["arm"] == "behavior"
+        else "not in family",
+        "n": row["n"],
+        "verdict": _verdict_words(row, seeds),
+        "is_lower_better": not row["higher_is_better"],
+    }
+
+
+def _verdict_words(pooled: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> str:
+    """ "better" and "worse" by the rule of claims; what falls short of it says where."""
+    sign = interval_sign(pooled)
+    if sign == 0:
+        return "not shown"
+    word = "better" if sign > 0 else "worse"
+    if pooled["p_holm"] is not None and pooled["p_holm"] >= ALPHA:
+        return f"{word} before Holm only"
+    agreeing = sum(interval_sign(one) == sign for one in seeds)
+    return word if agreeing == len(seeds) else f"{word} in {agreeing} of {len(seeds)} seeds"
+
+
+def _by(rows: Iterable[Mapping[str, Any]], key: Any) -> list[tuple[Any, list[Mapping[str, Any]]]]:
+    """Rows gathered by a key, in the order the keys first appear."""
+    gathered: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        gathered.setdefault(key(row), []).append(row)
+    return list(gathered.items())
+
+
+# ---- numbers -----------------------------------------------------------------------------------------------
+
+
+def number(value: float | None) -> str:
+    """Three decimals below 10, one above, a true minus; "undefined" for None."""
+    if value is None:
+        return UNDEFINED
+    text = f"{value:.3f}" if abs(value) < _TEN else f"{value:.1f}"
+    return text.replace("-", "\u2212")
+
+
+def signed(value: float | None) -> str:
+    """Like `number`, always with a sign (a true minus)."""
+    if value is None:
+        return UNDEFINED
+    return ("\u2212" if value < 0 else "+") + number(abs(value))
+
+
+def bracket(low: float | None, high: float | None, *, signs: bool = False) -> str:
+    """An interval; "no interval" where it is undefined."""
+    if low is None or high is None:
+        return "no interval"
+    form = signed if signs else number
+    return f"[{form(low)}, {form(high)}]"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; "unknown" for None."""
+    return "unknown" if share is None else f"{100 * share:.1f} %"
+
+
+def p_value(p: float | None) -> str:
+    """Four decimals, and a bound instead of 0.0000."""
+    if p is None:
+        return UNDEFINED
+    return "< 0.0001" if p < _SMALLEST_P else f"{p:.4f}"

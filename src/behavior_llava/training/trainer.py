@@ -1,0 +1,185 @@
+"""One training stage on transformers.Trainer: a model and rows in, a model folder and a loss curve out.
+
+Runs under `python`, `accelerate launch` or `torchrun` alike. A killed stage continues from its last whole checkpoint to the
+weights an undisturbed run would have had. Called by pipeline.py for the base stage, for every arm and for fine-tuning.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from behavior_llava.core.config import Config
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import write_json
+from behavior_llava.core.progress import Advance, progress
+from behavior_llava.core.schema import Example
+from behavior_llava.models.auto import VisionLanguageModel
+from behavior_llava.training.batching import Collator, gate
+
+log = logging.getLogger(__name__)
+
+COMPLETE = "complete"
+"""Written into a checkpoint after everything else: one without it was cut off and is never resumed from."""
+
+
+class TrainConfig(Config):
+    """One training stage.
+
+    Attributes:
+        epochs: passes over the stage's own rows; may be fractional.
+        freeze: parts whose names match stay as they are (regular expressions over parameter names).
+        arguments: passed to transformers.TrainingArguments and checked by it.
+    """
+
+    epochs: float = Field(gt=0)
+    freeze: tuple[str, ...] = ()
+    max_tokens: int = 2048
+    arguments: dict[str, Any] = {}
+
+
+class _Checkpoints(TrainerCallback):
+    """Marks whole checkpoints, drives the progress bar, stops on a loss that is no number."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        self._advance()
+
+    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(float(loss)):
+            raise UserError(f"the loss is {loss} at step {state.global_step}", where=args.output_dir, remedy="lower the learning rate or look at the rows before this step")
+
+
+class _Ordered(Trainer):
+    """A Trainer that takes the rows as they come: the mixture has ordered them already."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+def _last_whole_checkpoint(folder: Path) -> str | None:
+    while (found := get_last_checkpoint(str(folder))) is not None:
+        if (Path(found) / COMPLETE).exists():
+            return found
+        log.info("checkpoint %s was cut off; it is removed", Path(found).name)
+        shutil.rmtree(found)
+    return None
+
+
+def arguments(config: TrainConfig, folder: Path, *, seed: int, num_rows: int, on_cpu: bool) -> TrainingArguments:
+    """TrainingArguments of a stage: ours where the method needs them, the config's otherwise.
+
+    Raises:
+        UserError: transformers does not know or does not take one of the config's arguments.
+    """
+    ours = {
+        "output_dir": str(folder),
+        "num_train_epochs": 1,
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": on_cpu,
+        "bf16": not on_cpu,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "logging_strategy": "steps",
+        "save_strategy": "steps",
+        "save_total_limit": 1,
+        "dataloader_pin_memory": not on_cpu,
+    }
+    defaults = {"logging_steps": 10, "save_steps": 200, "per_device_train_batch_size": 32, "lr_scheduler_type": "cosine", "warmup_steps": 0.03}
+    clash = sorted(set(ours) & set(config.arguments))
+    if clash:
+        raise UserError(f"{', '.join(clash)} is set by the method", where="arguments", remedy="remove it from the config")
+    try:
+        return TrainingArguments(**{**defaults, **config.arguments, **ours})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"transformers.TrainingArguments refuses it: {error}", where="arguments", remedy="correct the config") from error
+
+
+def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> None:
+    """Stops learning of every parameter whose name matches one of the patterns.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    for parameter in network.parameters():
+        parameter.requires_grad = True
+    names = dict(network.named_parameters())
+    for pattern in patterns:
+        matched = [name for name in names if re.search(pattern, name)]
+        if not matched:
+            raise UserError(f"freeze pattern {pattern!r} matches no parameter", remedy=f"names look like {next(iter(names))}")
+        for name in matched:
+            names[name].requires_grad = False
+
+
+def train(model: VisionLanguageModel, rows: Sequence[Example], config: TrainConfig, folder: Path, *, seed: int, label: str) -> dict[str, Any]:
+    """Trains on the rows in their order and saves the model to `folder`/model.
+
+    Args:
+        folder: checkpoints, loss.json and the model; a killed call continues from here.
+        seed: of everything random in the stage.
+
+    Returns:
+        Steps, first and last loss, for the manifest.
+
+    Raises:
+        UserError: the label gate refuses a row, the loss is no number, or an argument is wrong.
+    """
+    gate(model, list({id(row): row for row in rows}.values()), max_tokens=config.max_tokens)
+    freeze(model.network, config.freeze)
+    model.network.train()
+    model.network.config.use_cache = False
+    settings = arguments(config, folder / "checkpoints", seed=seed, num_rows=len(rows), on_cpu=model.device.type == "cpu")
+    batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
+    steps = math.ceil(len(rows) / batch)
+    resume = _last_whole_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None
+    done = int(resume.rsplit("-", 1)[1]) if resume else 0
+    with progress(label, steps) as advance:
+        advance(done)
+        trainer = _Ordered(model=model.network, args=settings, train_dataset=_Rows(rows), data_collator=Collator(model), callbacks=[_Checkpoints(advance)])
+        trainer.train(resume_from_checkpoint=resume)
+    curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
+    model.network.eval()
+    model.network.config.use_cache = True
+    if trainer.is_world_process_zero():
+        write_json(folder / "loss.json", curve)
+        model.save(folder / "model")
+        # the model is what counts from here on; its checkpoints are three times its size
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return {"rows": len(rows), "steps": trainer.state.global_step, "first_loss": curve[0][1] if curve else None, "last_loss": curve[-1][1] if curve else None}
+
+
+class _Rows(torch.utils.data.Dataset):
+    def __init__(self, rows: Sequence[Example]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._rows[index]
+
+
+def loss_curve(folder: Path) -> list[list[float]]:
+    """The (step, loss) pairs a finished stage left."""
+    return json.loads((folder / "loss.json").read_text(encoding="utf-8"))
