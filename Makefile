@@ -26,7 +26,7 @@ lint: .venv/.installed-dev ## ruff: the rules and the layout of the code
 	@$(VPY) -m ruff format --check .
 
 types: .venv/.installed-dev ## pyright on src
-	@$(VPY) -m pyright
+	@$(VPY) -m pyright --project pyproject.toml
 
 ci: ## what the continuous integration runs, here
 	@.ci/run

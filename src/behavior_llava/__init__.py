@@ -1,0 +1,1 @@
+"""Behaviour data in, trained model out, next to the controls that prove what behaviour was worth."""

@@ -67,3 +67,8 @@ def stream(folder: Path) -> Iterator[dict[str, Any]]:
     for file in sorted(folder.glob("*.parquet")):
         for batch in pq.ParquetFile(file).iter_batches(batch_size=512):
             yield from batch.to_pylist()
+
+
+def concat(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of one schema, one after the other."""
+    return pa.concat_tables(list(tables))

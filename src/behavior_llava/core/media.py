@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import multiprocessing.connection
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,24 +210,24 @@ class FrameStore:
 
     def frame_files(self, media: Media) -> list[Path]:
         """The JPEG files of a video's frames, decoded now if they are not there yet."""
-        key = hashlib.sha256(",".join(f"{time:.3f}" for time in media.times_s).encode()).hexdigest()[:12]
-        folder = self.folder / media.sha256[:2] / f"{media.sha256}-{key}"
-        files = [folder / f"{number:03d}.jpg" for number in range(len(media.times_s))]
+        files = [self._file(media.sha256, time_s) for time_s in media.times_s]
         if not all(file.exists() for file in files):
             self.put(media, decode_frames(Path(media.path), media.times_s))
         return files
 
     def put(self, media: Media, frames: Sequence[Image.Image]) -> None:
         """Stores the frames of a video at its `times_s`."""
-        key = hashlib.sha256(",".join(f"{time:.3f}" for time in media.times_s).encode()).hexdigest()[:12]
-        folder = self.folder / media.sha256[:2] / f"{media.sha256}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, frame in enumerate(frames):
+        for time_s, frame in zip(media.times_s, frames, strict=True):
+            file = self._file(media.sha256, time_s)
+            file.parent.mkdir(parents=True, exist_ok=True)
             small = frame.copy()
             small.thumbnail((FRAME_SIDE, FRAME_SIDE))
-            part = folder / f"{number:03d}.{threading.get_native_id()}.part"
+            part = file.with_suffix(f".{os.getpid()}-{threading.get_native_id()}.part")
             small.save(part, "JPEG", quality=92)
-            part.replace(folder / f"{number:03d}.jpg")
+            part.replace(file)
+
+    def _file(self, digest: str, time_s: float) -> Path:
+        return self.folder / digest[:2] / digest / f"{round(1000 * time_s):09d}.jpg"
 
 
 # ---- processes that can be killed -----------------------------------------------------------------------------------
@@ -280,6 +282,8 @@ class _Worker:
 class Workers:
     """Runs one function over many arguments in processes that are killed when they hang or crash.
 
+    A context manager: the processes start with the first call and end with the block.
+
     Args:
         function: importable by name; raises MediaFault for what it refuses.
         timeout_s: per call; a call beyond it yields MediaFault("decoder_timeout") and a fresh process.
@@ -287,27 +291,30 @@ class Workers:
 
     def __init__(self, function: Callable[..., Any], *, processes: int = 2, timeout_s: float = 60.0) -> None:
         self._function, self._processes, self._timeout_s = function, processes, timeout_s
+        self._local = threading.local()
+        self._workers: list[_Worker] = []
+        self._pool = ThreadPoolExecutor(processes)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+    def _call(self, item: tuple[Any, ...]) -> Any:
+        if not hasattr(self._local, "worker"):
+            self._local.worker = _Worker(self._function, self._timeout_s)
+            self._workers.append(self._local.worker)
+        return self._local.worker.call(item)
 
     def map(self, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Results, or MediaFault values, in the order of the arguments; at most a few hundred are held at a time."""
-        local = threading.local()
-        workers: list[_Worker] = []
-
-        def call(item: tuple[Any, ...]) -> Any:
-            if not hasattr(local, "worker"):
-                local.worker = _Worker(self._function, self._timeout_s)
-                workers.append(local.worker)
-            return local.worker.call(item)
-
-        try:
-            with ThreadPoolExecutor(self._processes) as pool:
-                waiting: list[Any] = []
-                for item in arguments:
-                    waiting.append(pool.submit(call, item))
-                    if len(waiting) >= 64 * self._processes:
-                        yield waiting.pop(0).result()
-                for future in waiting:
-                    yield future.result()
-        finally:
-            for worker in workers:
-                worker.close()
+        waiting: deque[Future[Any]] = deque()
+        for item in arguments:
+            waiting.append(self._pool.submit(self._call, item))
+            if len(waiting) >= 64 * self._processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import COMMENTS, POSTS, Fault, Post, Source, comment_rows, post_row
 
-NOT_FAULTS = frozenset({"not_media", "media_missing"})
+NOT_FAULTS = frozenset({"not_media", "not_a_video", "duplicate_id", "media_missing"})
 """What is normal in the wild: counted, but no sign that something is broken."""
-NOT_READ = frozenset({"other_community"})
 
 
 class SourceConfig(Config):
@@ -81,14 +81,12 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
     for number, entry in enumerate(config.sources):
         source, settings = source_of(entry)
         posts = _posts(source.read(settings, world_folder(run, number)), faults, limit)
-        workers = media.Workers(media.measure, processes=config.processes, timeout_s=config.timeout_s)
-        with progress(f"collecting {entry.kind}", None) as advance:
-            seen += chunks.write(
-                folder / "joined" / f"{number}",
-                posts,
-                lambda chunk, workers=workers: _joined(chunk, workers),
-                done=advance,
-            )
+        with (
+            progress(f"collecting {entry.kind}", None) as advance,
+            media.Workers(media.measure, processes=config.processes, timeout_s=config.timeout_s) as workers,
+        ):
+            place = folder / "joined" / f"{number}"
+            seen += chunks.write(place, posts, partial(_joined, workers=workers), done=advance)
     if not seen:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items())) or "the sources are empty"
         raise UserError(f"no post was found ({reasons})", where="collect.sources", remedy="check the paths and the formats in the config")

@@ -1,7 +1,7 @@
 """What people and models wrote, made fit to stand in one line of a prompt or completion.
 
-Read by the verbalizer and the behaviors; a line break would end a comment early, and a typed "<image>" would count as a
-picture.
+Read by the verbalizer and the behaviors; a line break would end a comment early, and a typed "<image>" would
+count as a picture.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _MARK = re.compile(r"<(\|?/?\w+\|?)>")
 
 
 def one_line(text: str) -> str:
-    """The text on one line, with single blanks, and with `<word>`, `</s>` and `<|word|>` written in round brackets.
+    """The text on one line, with single blanks, and `<word>`, `</s>`, `<|word|>` in round brackets.
 
-    Chat templates and processors give a meaning to such marks wherever they stand, so no writer may set one. The result may
-    be empty.
+    Chat templates and processors give a meaning to such marks wherever they stand, so no writer may set one.
+    The result may be empty.
     """
     return _MARK.sub(r"(\1)", " ".join(text.split()))

@@ -113,11 +113,17 @@ def _most_common(labels: Sequence[Any]) -> Any:
     return min(counts, key=lambda one: (-counts[one], str(one)))
 
 
-def _judged(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """The prediction is already the item's score (a judge's); unparsed earns the bottom of such scales: 0."""
-    if len(predictions) != len(labels):
-        raise ValueError(f"{len(predictions)} predictions for {len(labels)} labels")
-    return np.nan_to_num(_column(_numbers(predictions)), nan=0.0)
+def _curve_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Pearson's r of every predicted curve with the true one; unparsed, or flat and so without information, is 0."""
+
+    def correlation(said: Any, true: Any) -> float:
+        if np.ptp(true) == 0:
+            raise ValueError("a true curve without variation has no correlation")
+        if said is None or np.ptp(said) == 0:
+            return 0.0
+        return float(np.corrcoef(said, true)[0, 1])
+
+    return _column([correlation(said, true) for said, true in zip(predictions, labels, strict=True)])
 
 
 def _squared_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
@@ -125,16 +131,6 @@ def _squared_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
     numbers, truth = _numeric_pairs(predictions, labels).T
     worst = np.maximum(truth - truth.min(), truth.max() - truth) ** 2
     return _column(np.where(np.isnan(numbers), worst, (np.nan_to_num(numbers) - truth) ** 2))
-
-
-def _overlaps(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """ROUGE-L F1 against the best reference; unparsed is 0."""
-
-    def overlap(prediction: str | None, label: Any) -> float:
-        candidate = _words(prediction or "")
-        return max((_lcs_f1(candidate, _words(text)) for text in _references(label)), default=0.0)
-
-    return _column([overlap(*pair) for pair in zip(predictions, labels, strict=True)])
 
 
 # ---- metrics of a set --------------------------------------------------------------------------------------
@@ -252,62 +248,6 @@ def _perplexity(losses_N2: Array, weights_ND: Array) -> Array:
     return np.exp(_ratio(losses_N2[:, 0] @ weights_ND, losses_N2[:, 1] @ weights_ND))
 
 
-def _class_scores(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """Columns (score of every class, then 0 or 1 for every class); unparsed ranks behind all others, tied."""
-    truth_NK = np.array(labels, dtype=np.float64)
-    silent = [-np.inf] * truth_NK.shape[1]
-    scores_NK = np.array([silent if scores is None else scores for scores in predictions], dtype=np.float64)
-    if scores_NK.shape != truth_NK.shape:
-        raise ValueError(f"scores of shape {scores_NK.shape} for labels of shape {truth_NK.shape}")
-    return np.concatenate([scores_NK, truth_NK], axis=1)
-
-
-def _mean_average_precision(numbers_NF: Array, weights_ND: Array) -> Array:
-    """Mean over classes of average precision; a class without a positive in a resample is not in its mean."""
-    num_classes = numbers_NF.shape[1] // 2
-    sum_D, classes_D = np.zeros(weights_ND.shape[1]), np.zeros(weights_ND.shape[1])
-    for k in range(num_classes):
-        order_N, ends_G, _ = _tied_groups(-numbers_NF[:, k])
-        ordered_ND = weights_ND[order_N]
-        found_GD = _sums_to(ordered_ND * numbers_NF[order_N, num_classes + k, None], ends_G)
-        seen_GD = _sums_to(ordered_ND, ends_G)
-        positive_GD = _steps(found_GD)
-        precision_GD = np.divide(found_GD, seen_GD, out=np.zeros_like(found_GD), where=seen_GD > 0)
-        value_D = _ratio((positive_GD * precision_GD).sum(axis=0), found_GD[-1])
-        classes_D += ~np.isnan(value_D)
-        sum_D += np.nan_to_num(value_D)
-    return _ratio(sum_D, classes_D)
-
-
-def _ngram_counts(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """Columns for corpus BLEU: matches of 1..4-grams, their totals, length, closest reference's length."""
-
-    def counts(prediction: str | None, label: Any) -> list[float]:
-        words, references = _words(prediction or ""), [_words(text) for text in _references(label)]
-        matches, totals = [], []
-        for size in range(1, _MAX_NGRAM + 1):
-            own, allowed = _ngrams(words, size), Counter[tuple[str, ...]]()
-            for reference in references:
-                allowed |= _ngrams(reference, size)
-            matches.append(float((own & allowed).total()))
-            totals.append(float(own.total()))
-        closest = min((len(one) for one in references), key=lambda length: (abs(length - len(words)), length))
-        return [*matches, *totals, float(len(words)), float(closest)]
-
-    return np.array([counts(*pair) for pair in zip(predictions, labels, strict=True)])
-
-
-def _bleu(counts_NF: Array, weights_ND: Array) -> Array:
-    """Corpus BLEU-4 without smoothing; unparsed is an empty text, which the brevity penalty charges."""
-    sums_FD = counts_NF.T @ weights_ND
-    matches, totals = sums_FD[:_MAX_NGRAM], sums_FD[_MAX_NGRAM : 2 * _MAX_NGRAM]
-    length_D, reference_D = sums_FD[-2], sums_FD[-1]
-    is_zero_D = (matches <= 0).any(axis=0)
-    logs_D = np.log(np.where(is_zero_D, 1.0, matches) / np.where(is_zero_D, 1.0, totals)).mean(axis=0)
-    brevity_D = np.minimum(0.0, 1 - reference_D / np.where(length_D > 0, length_D, 1.0))
-    return np.where(is_zero_D, 0.0, np.exp(logs_D + brevity_D))
-
-
 # ---- numbers and words -------------------------------------------------------------------------------------
 
 
@@ -339,30 +279,6 @@ def _average(labels: Sequence[Any]) -> Any:
     return mean.tolist()
 
 
-def _references(label: Any) -> Sequence[str]:
-    return [label] if isinstance(label, str) else label
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+|[^\w\s]", text.lower())
-
-
-def _ngrams(words: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
-
-
-def _lcs_f1(candidate: Sequence[str], reference: Sequence[str]) -> float:
-    if not candidate or not reference:
-        return 0.0
-    row = [0] * (len(reference) + 1)
-    for word in candidate:
-        diagonal = 0
-        for column, other in enumerate(reference, start=1):
-            longest = diagonal + 1 if word == other else max(row[column], row[column - 1])
-            diagonal, row[column] = row[column], longest
-    return 2 * row[-1] / (len(candidate) + len(reference))
-
-
 _ALL = (
     Metric(
         name="accuracy",
@@ -372,18 +288,6 @@ _ALL = (
         weighted=_mean,
         constant=_most_common,
         point=0.01,
-    ),
-    Metric(name="judge_score", higher_is_better=True, per_item=True, columns=_judged, weighted=_mean),
-    Metric(
-        name="mse",
-        higher_is_better=False,
-        per_item=True,
-        columns=_squared_errors,
-        weighted=_mean,
-        constant=_average,
-    ),
-    Metric(
-        name="rouge_l", higher_is_better=True, per_item=True, columns=_overlaps, weighted=_mean, point=0.01
     ),
     Metric(
         name="spearman",
@@ -402,18 +306,6 @@ _ALL = (
         weighted=_r2,
         constant=_average,
         point=0.01,
-    ),
-    Metric(
-        name="mean_average_precision",
-        higher_is_better=True,
-        per_item=False,
-        columns=_class_scores,
-        weighted=_mean_average_precision,
-        constant=_average,
-        point=0.01,
-    ),
-    Metric(
-        name="bleu", higher_is_better=True, per_item=False, columns=_ngram_counts, weighted=_bleu, point=0.01
     ),
     Metric(
         name="perplexity",

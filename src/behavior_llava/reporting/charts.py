@@ -247,7 +247,7 @@ def funnel(stages: Sequence[Stage], *, name: str, alt: str) -> str | None:
         kept = [stage.kept for stage in stages]
         axes.barh(range(len(stages)), kept, height=0.66, color=_ARM_SLOTS[arm_slot("behavior")], alpha=0.85)
         for row, stage in enumerate(stages):
-            share = f"  {100 * stage.kept / kept[0]:.0f} %" if row and kept[0] else ""
+            share = f" · {100 * stage.kept / kept[0]:.0f} %" if row and kept[0] else ""
             axes.annotate(
                 f"{stage.kept:,}{share}", (stage.kept, row), (5, 0), textcoords="offset points", va="center"
             )

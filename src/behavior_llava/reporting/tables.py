@@ -287,7 +287,7 @@ def _difference_line(row: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]])
 
 
 def _verdict_words(pooled: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> str:
-    """ "better" and "worse" by the rule of claims; what falls short of it says where."""
+    """The rule of claims in words: "better" and "worse" by it; what falls short of it says where."""
     sign = interval_sign(pooled)
     if sign == 0:
         return "not shown"

@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from behavior_llava.core.config import Config
@@ -157,6 +158,7 @@ def train(model: VisionLanguageModel, rows: Sequence[Example], config: TrainConf
     with progress(label, steps) as advance:
         advance(done)
         trainer = _Ordered(model=model.network, args=settings, train_dataset=_Rows(rows), data_collator=Collator(model), callbacks=[_Checkpoints(advance)])
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     model.network.eval()

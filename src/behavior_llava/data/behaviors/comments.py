@@ -12,7 +12,7 @@ _LINE = re.compile(r"(\d{1,3})\. (\S.*)")
 
 
 def best(post: Post, max_items: int) -> tuple[str, ...]:
-    """The texts of the best-scored comments, one line each; equal scores in the source's order, unknown scores last."""
+    """The best-scored texts, one line each; equal scores in the source's order, unknown scores last."""
 
     def rank(item: tuple[int, Comment]) -> tuple[bool, int, int]:
         position, comment = item

@@ -1,6 +1,7 @@
 """How many of those who saw it liked it.
 
-A percentage needs the number of viewers. Where a platform tells none (Reddit), its score is said, or the share of upvotes,
+A percentage needs the number of viewers. Where a platform tells none (Reddit), its score is said, or the
+share of upvotes,
 and called so: a score is never turned into a percentage of viewers.
 """
 
@@ -17,7 +18,8 @@ class Amount(NamedTuple):
     """One count and what it counts.
 
     Attributes:
-        form: "like_rate" (likes/views, 0..1), "num_likes", "score" (may be negative) or "upvote_ratio" (0..1).
+        form: "like_rate" (likes/views, 0..1), "num_likes", "score" (may be negative) or "upvote_ratio"
+            (0..1).
     """
 
     form: str
@@ -31,8 +33,8 @@ _PATTERNS = {
     "num_likes": r"^(\d{1,12}) (?:of the |of its )?viewers\b",
     "score": r"^(?:It has a |Its |The |A )?score (?:of|is) (-?\d{1,12})\b",
 }
-# Only the start of a line counts: a comment's line starts with its number and a scene's with "Scene", so no words of
-# theirs can be read as an amount.
+# Only the start of a line counts: a comment's line starts with its number and a scene's with "Scene", so no
+# words of theirs can be read as an amount.
 _ANY = re.compile(
     "|".join(f"(?P<{form}>{pattern})" for form, pattern in _PATTERNS.items()), re.IGNORECASE | re.MULTILINE
 )
@@ -42,8 +44,8 @@ _ONE = {form: re.compile(pattern, re.IGNORECASE) for form, pattern in _PATTERNS.
 def amount(post: Post) -> Amount | None:
     """What the platform counted; None where it counted nothing or its counts contradict each other.
 
-    With views, likes/views or nothing: no views, or more likes than views, give no share. Without views the number of
-    likes, else the score, else the upvote ratio.
+    With views, likes/views or nothing: no views, or more likes than views, give no share. Without views the
+    number of likes, else the score, else the upvote ratio.
     """
     if post.num_views is not None and post.num_likes is not None:
         if post.num_views <= 0 or not 0 <= post.num_likes <= post.num_views:

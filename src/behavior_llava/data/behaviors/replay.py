@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from behavior_llava.core.schema import Behavior, BehaviorWords, Curve, Post
 
-_LINE = re.compile(r"^Replay\b[^:\n]*:[ \t]*((?:\d+(?:\.\d+)?[ ,\t]*)+)\.?$", re.MULTILINE)
+_LINE = re.compile(r"^Replay\b[^:\n]*:[ \t]*(\d+(?:\.\d+)?(?:[ ,\t]+\d+(?:\.\d+)?)*)[ \t]*$", re.MULTILINE)
 
 
 def over_scenes(curve: Curve, scenes: Sequence[tuple[float, float]]) -> tuple[float, ...] | None:
     """The curve's mean over every scene, weighted by how long each segment overlaps it.
 
-    None where a scene meets no segment (the curve is shorter than the video, or a picture has no time line) or where the
-    curve leaves 0..1: no value is made up.
+    None where a scene meets no segment (the curve is shorter than the video, or a picture has no time line)
+    or where the curve leaves 0..1: no value is made up.
     """
     if not scenes or not all(0 <= value <= 1 for value in curve.values):
         return None
@@ -62,9 +62,17 @@ BEHAVIOR = Behavior(
     say=say,
     read_back=read_back,
     examples=(
-        ({"replay": Curve((0.0, 1.0, 2.0), (1.0, 2.0, 4.0), (0.21, 1.0, 0.34))}, _THREE, "Replay: 0.21 1.00 0.34"),
+        (
+            {"replay": Curve((0.0, 1.0, 2.0), (1.0, 2.0, 4.0), (0.21, 1.0, 0.34))},
+            _THREE,
+            "Replay: 0.21 1.00 0.34",
+        ),
         # the second scene is half in one segment, half in the other; the third lies three parts to one
-        ({"replay": Curve((0.0, 1.5, 2.5), (1.5, 2.5, 4.0), (0.0, 1.0, 0.2))}, _THREE, "Replay: 0.00 0.50 0.40"),
+        (
+            {"replay": Curve((0.0, 1.5, 2.5), (1.5, 2.5, 4.0), (0.0, 1.0, 0.2))},
+            _THREE,
+            "Replay: 0.00 0.50 0.40",
+        ),
         ({"replay": Curve((0.0,), (2.0,), (0.5,))}, _THREE, None),
         ({"replay": Curve((0.0,), (4.0,), (1.5,))}, _THREE, None),
         ({"replay": Curve((0.0,), (4.0,), (0.5,))}, ((0.0, 0.0),), None),

@@ -30,7 +30,7 @@ from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Fault, Post, Source
 from behavior_llava.data.sources import reddit, table, youtube
 from behavior_llava.data.world import receivers, words, writers
-from behavior_llava.data.world.content import EKMAN, EMOTIONS, PRODUCTS, SCENES, Content, draw_content, draw_content_of
+from behavior_llava.data.world.content import EKMAN, EMOTIONS, PRODUCTS, SCENES, Content, draw_content, draw_content_of, is_held_out
 from behavior_llava.data.world.writers import Film
 
 DAY_S = 86_400
@@ -111,8 +111,8 @@ def fetch(config: Config, folder: Path) -> None:
     ):
         if not jobs:
             continue
-        with progress(label, len(jobs)) as advance:
-            for result in Workers(function, processes=config.processes, timeout_s=120).map(jobs):
+        with progress(label, len(jobs)) as advance, Workers(function, processes=config.processes, timeout_s=120) as workers:
+            for result in workers.map(jobs):
                 if isinstance(result, Exception):
                     raise RuntimeError(f"{label} failed: {result}")
                 advance()
@@ -388,8 +388,6 @@ def _write_benchmarks(config: Config, folder: Path, drawing: _Drawing) -> None:
 
 
 def _group(content: Content) -> str:
-    from behavior_llava.data.world.content import is_held_out
-
     return "unseen_combination" if is_held_out(content) else "seen_combination"
 
 

@@ -198,8 +198,11 @@ def memory_of_words(rng: np.random.Generator, scenes: list[str] | None) -> tuple
 
 def _context(scenes: list[str] | None, lines: list[str], rng: np.random.Generator) -> str:
     parts = [f"Scene {number}: {told}." for number, told in enumerate(scenes or [], 1)]
-    if rng.random() < 0.5:
-        parts.append(f"{int(rng.integers(2, 70))}% of viewers like it.")
+    liked = rng.random()
+    if liked < 0.3:
+        parts.append(f"{int(rng.integers(2, 90))}% of viewers like it.")
+    elif liked < 0.7:
+        parts.append(f"It has a score of {int(rng.integers(0, 30) ** 2.6)}.")
     parts += [f"{number}. {line}" for number, line in enumerate(lines, 1)]
     return "\n".join(parts) + "\n"
 

@@ -1,0 +1,131 @@
+"""The command line: thin words around pipeline.py."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.progress import console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Behaviour data in, trained model out, next to the controls that prove what behaviour was worth.")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, e.g. configs/quickstart.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Changes a setting; may be repeated.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/<name> by default.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many posts a source and samples a task.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be read, trained and scored, and what it would take.")]
+
+
+class Kind(str, Enum):
+    """What `list` can list."""
+
+    sources = "sources"
+    filters = "filters"
+    behaviors = "behaviors"
+    templates = "templates"
+    tasks = "tasks"
+    arms = "arms"
+
+
+def _go(until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool) -> None:
+    # before the libraries are imported: nothing may be fetched or sent that the config does not ask for
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    from behavior_llava import pipeline
+    from behavior_llava.core.config import load
+
+    transformers_logging.disable_progress_bar()
+    config = load(pipeline.RunConfig, path, overrides or ())
+    folder = out or Path("runs") / config.name
+    if dry_run:
+        from behavior_llava import forecast
+
+        forecast.show(config, folder, until=until, limit=limit)
+        return
+    pipeline.run(config, folder, until=until, limit=limit)
+    place = folder / {"report": "report/index.html"}.get(until, "")
+    console.print(f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True)
+    if until == "report":
+        console.print(f"Its numbers: {folder / 'report' / 'summary.json'}", soft_wrap=True)
+
+
+@app.command()
+def run(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+    """The whole way: collect, build, train, evaluate, report; continues where an earlier start stopped."""
+    _go("report", config, set_, out, limit, dry_run)
+
+
+@app.command()
+def collect(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+    """Reads the sources: posts, comments, and what their media files are."""
+    _go("collect", config, set_, out, limit, dry_run)
+
+
+@app.command()
+def build(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+    """Filters, splits, captions, and each arm's rows."""
+    _go("build", config, set_, out, limit, dry_run)
+
+
+@app.command()
+def train(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+    """Trains the base and every arm."""
+    _go("train", config, set_, out, limit, dry_run)
+
+
+@app.command()
+def evaluate(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+    """Asks every arm every task in every setting."""
+    _go("evaluate", config, set_, out, limit, dry_run)
+
+
+@app.command()
+def report(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+    """Writes the page and summary.json."""
+    _go("report", config, set_, out, limit, dry_run)
+
+
+@app.command("list")
+def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Lists what there is of a kind."""
+    from behavior_llava.core.discover import find
+    from behavior_llava.data import verbalizer
+    from behavior_llava.evaluation import benchmarks
+
+    if kind is Kind.tasks:
+        fields = ("name", "benchmark", "metric", "modality", "protocol", "format", "paper")
+        rows = [{field: getattr(task, field) for field in fields} for task in benchmarks.all_tasks().values()]
+    elif kind is Kind.templates:
+        rows = [{"name": path.stem} for path in sorted(verbalizer.TEMPLATES.glob("*.yaml"))]
+    elif kind is Kind.arms:
+        rows = [{"name": name} for name in ("base", "content_only", "content_matched", "shuffled", "behavior", "ceiling", "only_<kind>", "without_<kind>")]
+    else:
+        package = {Kind.sources: "data.sources", Kind.filters: "data.filters", Kind.behaviors: "data.behaviors"}[kind]
+        rows = [{"name": name} for name in find(package, kind.value.removesuffix("s").upper())]
+    lines = [json.dumps(rows, indent=1)] if as_json else ["  ".join(str(value) for value in row.values()) for row in rows]
+    typer.echo("\n".join(lines))
+
+
+def main() -> None:
+    """The console script: a UserError is one sentence and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "transformers", "accelerate", "pyscenedetect", "matplotlib", "libav"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app()
+    except UserError as error:
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
+        raise SystemExit(2) from None

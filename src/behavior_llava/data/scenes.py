@@ -1,0 +1,305 @@
+"""What the verbalizer is told of a media item's picture: its scenes and their colors.
+
+In: the path of an image or video; out: a `SceneLook`. `look` is called inside `core.media.Workers`, in a
+process that can be killed; everything it returns can be pickled.
+
+Scenes are what lies between cuts (ContentDetector of PySceneDetect, fed by one decoding pass of our own).
+Colors are named by a rule instead of the paper's U2-Net mask:
+- A pixel has the name of the nearest prototype in Lab.
+- Background is all that is connected with the border over colors common on the border; the rest is
+  foreground. Where that leaves almost nothing on one side, the middle half is foreground and what surrounds
+  it is background.
+- Tone: see `_tone`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import av.error
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+from PIL import Image
+from scenedetect import ContentDetector, FrameTimecode
+from scipy import ndimage
+
+from behavior_llava.core import media
+from behavior_llava.core.media import MediaFault
+from behavior_llava.core.schema import MediaKind
+
+Tone = Literal["neutral", "cool", "warm"]
+
+SIDE = 64
+"""Longest side at which pictures are looked at; averaging also removes coding noise."""
+CUT_THRESHOLD = 27.0
+"""Mean change of hue, saturation and brightness (0..255) that is a cut.
+
+Source: default of ContentDetector, https://www.scenedetect.com/docs/ (detect-content).
+"""
+MIN_SCENE_S = 0.6
+"""Source: default of PySceneDetect's command line, https://www.scenedetect.com/docs/ (min-scene-len)."""
+MAX_FRAMES = 60_000
+"""Frames decoded before a video counts as endless: 16 minutes at 60 fps; the paper's longest have 500 s."""
+MAX_KEPT = 1024
+"""Frames held in memory for their colors; of a longer video every second, fourth, ... is kept."""
+
+COLORS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "black": ((0, 0, 0), (35, 35, 35)),
+    "gray": ((80, 80, 80), (128, 128, 128), (185, 185, 185)),
+    "white": ((255, 255, 255), (232, 232, 232)),
+    "red": ((220, 20, 30), (130, 15, 20)),
+    "orange": ((255, 140, 0), (235, 105, 30)),
+    "yellow": ((255, 230, 0), (245, 230, 130)),
+    "green": ((20, 150, 50), (130, 210, 110), (20, 75, 30)),
+    "cyan": ((0, 200, 210), (160, 230, 235)),
+    "blue": ((25, 70, 220), (120, 180, 235), (20, 30, 100)),
+    "purple": ((125, 45, 165), (180, 150, 220)),
+    "pink": ((255, 130, 180), (255, 190, 205), (225, 40, 140)),
+    "brown": ((120, 70, 30), (165, 115, 70)),
+}
+"""Twelve basic color names with sRGB prototypes of ours; several where one would be too coarse."""
+
+_NAMES = tuple(COLORS)
+_MIN_BORDER_SHARE = 0.1
+_MIN_SIDE_SHARE = 0.03
+_MIN_NAME_SHARE = 0.12
+_MAX_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Colors:
+    """Names of COLORS, most frequent first, at most three a side, never empty."""
+
+    foreground: tuple[str, ...]
+    background: tuple[str, ...]
+    tone: Tone
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One stretch of a media item; of an image all times are 0.
+
+    Attributes:
+        time_s: its middle, the time of the frame to show and to caption.
+    """
+
+    start_s: float
+    end_s: float
+    time_s: float
+    colors: Colors
+
+
+@dataclass(frozen=True, slots=True)
+class SceneLook:
+    """The scenes of one media item, in order, without gaps.
+
+    Attributes:
+        num_found: scenes there were before the shortest were merged; 1 for an image.
+    """
+
+    scenes: tuple[Scene, ...]
+    num_found: int
+
+
+def look(path: str, kind: MediaKind, max_scenes: int) -> SceneLook:
+    """The scenes of an image (one) or a video (at most `max_scenes`, at least 1) with their colors.
+
+    Raises:
+        MediaFault: media_missing, image_broken, image_too_large, video_broken, video_empty,
+            video_without_picture, video_endless.
+    """
+    if kind == "image":
+        image = media.open_image(Path(path), side=2 * SIDE)
+        image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+        return SceneLook((Scene(0.0, 0.0, 0.0, colors_of(np.asarray(image))),), 1)
+    watched = _watch(Path(path))
+    spans = watched.spans()
+    merged = merge(spans, max_scenes)
+    return SceneLook(tuple(_scene(span, watched.kept) for span in merged), len(spans))
+
+
+# ---- cuts --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Watched:
+    """What one pass over a video leaves.
+
+    Attributes:
+        kept: (time, small RGB picture) of frames at regular distance, ascending.
+    """
+
+    start_s: float = 0.0
+    end_s: float = 0.0
+    cuts_s: list[float] = field(default_factory=list)
+    kept: list[tuple[float, NDArray[np.uint8]]] = field(default_factory=list)
+
+    def spans(self) -> list[tuple[float, float]]:
+        """(start, end) of every scene."""
+        inner = [cut for cut in sorted(set(self.cuts_s)) if self.start_s < cut < self.end_s]
+        edges = [self.start_s, *inner, self.end_s]
+        return list(itertools.pairwise(edges))
+
+
+def _watch(path: Path) -> _Watched:
+    if not path.is_file():  # a pipe or device would keep the decoder waiting for ever
+        raise MediaFault("media_missing")
+    try:
+        return _decode(path)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise MediaFault("video_broken") from error
+
+
+def _decode(path: Path) -> _Watched:
+    detector = ContentDetector(threshold=CUT_THRESHOLD, min_scene_len=MIN_SCENE_S)
+    watched, interval_s = _Watched(), MIN_SCENE_S / 3
+    with media._open_video(path) as container:
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        scale = SIDE / max(stream.width, stream.height, 1)
+        size = (max(1, round(stream.width * scale)), max(1, round(stream.height * scale)))
+        reformatter = VideoReformatter()
+        time_s = before_s = None
+        for number, frame in enumerate(container.decode(stream)):
+            if number >= MAX_FRAMES:
+                raise MediaFault("video_endless")
+            before_s, time_s = time_s, _time_s(frame, time_s, 1 / rate)
+            if before_s is None:
+                watched.start_s = time_s
+            pixels = _small(reformatter, frame, size)
+            watched.cuts_s += [
+                cut.seconds for cut in detector.process_frame(FrameTimecode(time_s, rate), pixels)
+            ]
+            if not watched.kept or time_s - watched.kept[-1][0] >= interval_s:
+                watched.kept.append((time_s, pixels[..., ::-1]))
+            if len(watched.kept) > MAX_KEPT:
+                watched.kept, interval_s = watched.kept[::2], 2 * interval_s
+    if time_s is None:
+        raise MediaFault("video_empty")
+    watched.cuts_s += [cut.seconds for cut in detector.post_process(FrameTimecode(time_s, rate))]
+    watched.end_s = time_s + (1 / rate if before_s is None else time_s - before_s)
+    return watched
+
+
+def _time_s(frame: VideoFrame, before_s: float | None, step_s: float) -> float:
+    """When a frame is shown; after the one before, whatever the file says."""
+    time_s = frame.time
+    if time_s is None or time_s < 0:
+        time_s = 0.0 if before_s is None else before_s + step_s
+    return time_s if before_s is None or time_s > before_s else before_s + step_s
+
+
+def _small(reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    # One reformatter, one thread: a scaler of its own for every frame costs 10 times as much on small clips
+    small = reformatter.reformat(
+        frame, width=size[0], height=size[1], format="bgr24", interpolation=Interpolation.AREA, threads=1
+    )
+    return np.asarray(small.to_ndarray(), np.uint8)
+
+
+def merge(spans: Sequence[tuple[float, float]], max_scenes: int) -> list[tuple[float, float]]:
+    """At most `max_scenes` spans: the shortest is joined with its shorter neighbor, again and again."""
+    if max_scenes < 1:
+        raise ValueError(f"max_scenes is {max_scenes}, not at least 1")
+    merged = list(spans)
+
+    def length(place: int) -> float:
+        return merged[place][1] - merged[place][0]
+
+    while len(merged) > max_scenes:
+        shortest = min(range(len(merged)), key=length)
+        neighbors = [place for place in (shortest - 1, shortest + 1) if 0 <= place < len(merged)]
+        first, second = sorted((shortest, min(neighbors, key=length)))
+        merged[first : second + 1] = [(merged[first][0], merged[second][1])]
+    return merged
+
+
+def _scene(span: tuple[float, float], kept: Sequence[tuple[float, NDArray[np.uint8]]]) -> Scene:
+    middle_s = (span[0] + span[1]) / 2
+    inside = [item for item in kept if span[0] <= item[0] < span[1]]
+    _, pixels = min(inside or kept, key=lambda item: abs(item[0] - middle_s))
+    return Scene(span[0], span[1], middle_s, colors_of(pixels))
+
+
+# ---- colors ------------------------------------------------------------------------------------------------
+
+
+def _lab(pixels_RGB: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From sRGB 0..255 (..., 3) to CIE L*a*b* under D65.
+
+    Source: IEC 61966-2-1 (sRGB) and CIE 15.
+    """
+    scaled = pixels_RGB / 255
+    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack(
+        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1
+    )
+
+
+_PROTOTYPES = _lab(np.array([shade for shades in COLORS.values() for shade in shades], np.float64))
+_PROTOTYPE_NAMES = np.array([index for index, shades in enumerate(COLORS.values()) for _ in shades])
+
+
+def colors_of(pixels_HWC: NDArray[np.uint8]) -> Colors:
+    """The colors of one small RGB picture; any size works, time and memory grow with it."""
+    lab = _lab(pixels_HWC.astype(np.float64))
+    # |x - p|^2 without |x|^2, which is the same for every prototype
+    distances = (_PROTOTYPES**2).sum(axis=-1) - 2 * (lab @ _PROTOTYPES.T)
+    names = _PROTOTYPE_NAMES[distances.argmin(axis=-1)]
+    is_background = _background(names)
+    return Colors(_most(names[~is_background]), _most(names[is_background]), _tone(lab))
+
+
+def _background(names: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which pixels lie behind; never all and never none, unless the picture is a single line."""
+    is_border = np.zeros(names.shape, np.bool_)
+    is_border[0], is_border[-1], is_border[:, 0], is_border[:, -1] = True, True, True, True
+    counts = np.bincount(names[is_border], minlength=len(_NAMES))
+    common = np.flatnonzero(counts >= _MIN_BORDER_SHARE * is_border.sum())
+    may_be = np.isin(names, common)
+    is_background = np.asarray(ndimage.binary_propagation(is_border & may_be, mask=may_be), np.bool_)
+    if _MIN_SIDE_SHARE <= is_background.mean() <= 1 - _MIN_SIDE_SHARE:
+        return is_background
+    height, width = names.shape
+    is_background = np.ones(names.shape, np.bool_)
+    is_background[height // 4 : height - height // 4, width // 4 : width - width // 4] = False
+    return is_background
+
+
+def _most(names: NDArray[np.intp]) -> tuple[str, ...]:
+    counts = np.bincount(names, minlength=len(_NAMES))
+    order = np.argsort(-counts, kind="stable")[:_MAX_NAMES]
+    kept = [index for index in order if counts[index] >= _MIN_NAME_SHARE * names.size]
+    return tuple(_NAMES[index] for index in kept or order[:1])
+
+
+def _tone(lab: NDArray[np.float64]) -> Tone:
+    """Warm or cool where a fifth of the pixels is colorful, most of them on one side; else neutral.
+
+    Most is 1.5 times the other side's. Colorful is a chroma of 12 or more; warm are the hues from
+    pink (-30 degrees in Lab) over red and orange to yellow (110).
+    """
+    is_colorful = np.hypot(lab[..., 1], lab[..., 2]) >= 12
+    if is_colorful.mean() < 0.2:
+        return "neutral"
+    hue = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]))
+    warm = int((is_colorful & (hue >= -30) & (hue < 110)).sum())
+    cool = int(is_colorful.sum()) - warm
+    if warm >= 1.5 * cool:
+        return "warm"
+    return "cool" if cool >= 1.5 * warm else "neutral"

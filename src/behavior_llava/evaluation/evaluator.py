@@ -1,0 +1,314 @@
+"""Asks a model the questions of a benchmark, in every setting, and writes its answers down.
+
+Settings: `zero_shot` asks the question on the media alone; `zero_shot_described` lets the model write a description first and
+asks with it in the context; `zero_shot_verbalized` lets it write a description and its viewers' likely reactions, within the
+same number of tokens; `finetuned` asks the plain question after training on a share of the labels. Choice tasks are answered by
+the log-probabilities of their labels, numeric ones by the expectation over the number tokens 00..99.
+
+Answers are kept chunk by chunk in folders named after the model's weights, the task and the prompts, so a killed evaluation
+continues and a changed model or prompt never meets an old answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from behavior_llava.core import chunks
+from behavior_llava.core.config import Config
+from behavior_llava.core.manifest import fingerprint
+from behavior_llava.core.progress import progress
+from behavior_llava.core.schema import Example, Sample, Task
+from behavior_llava.data.viewing import View, Viewer
+from behavior_llava.evaluation import benchmarks
+from behavior_llava.evaluation.scoring import answer_nll, score_labels
+from behavior_llava.evaluation.summary import PREDICTIONS
+from behavior_llava.models.auto import VisionLanguageModel
+from behavior_llava.training.trainer import TrainConfig
+
+Setting = Literal["zero_shot", "zero_shot_described", "zero_shot_verbalized"]
+
+NUMBERS = tuple(f"{number:02d}" for number in range(100))
+"""The answers of a numeric task. Source: memorability protocol of the paper (paper.md, Evaluation; benchmarks.md 22)."""
+
+
+class FinetuneConfig(Config):
+    """Fine-tuning on a benchmark's own labels.
+
+    Attributes:
+        tasks: names; fractions: shares of the train split.
+        train: the training stage; epochs count the share's rows.
+    """
+
+    tasks: tuple[str, ...] = ()
+    fractions: tuple[float, ...] = (0.1, 1.0)
+    train: TrainConfig = TrainConfig(epochs=10)
+
+
+class EvaluateConfig(Config):
+    """What is evaluated, and how.
+
+    Attributes:
+        benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
+        primary: the setting whose rows are primary; fixed before arms are compared.
+        context_tokens: what a model may write before it is asked, in both settings that let it write.
+        limit: samples a task; None for all.
+    """
+
+    tasks: tuple[str, ...]
+    benchmarks: Path | None = None
+    settings: tuple[Setting, ...] = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
+    primary: Setting = "zero_shot_verbalized"
+    context_tokens: int = Field(default=96, gt=0)
+    batch_size: int = Field(default=48, gt=0)
+    limit: int | None = None
+    finetune: FinetuneConfig = FinetuneConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One sample of a task, ready to be asked.
+
+    Attributes:
+        example: prompt and media; the completion is the right answer.
+        group: a part of the test split that is also scored apart; None for none.
+    """
+
+    sample_id: str
+    cluster: str
+    example: Example
+    label: Any
+    group: str | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A split of a task with its media measured.
+
+    Attributes:
+        listed: samples in the split; questions hold those whose media could be read.
+        missing: reason -> samples without usable media.
+    """
+
+    task: Task
+    questions: tuple[Question, ...]
+    listed: int
+    missing: dict[str, int]
+    majority: float | None
+
+
+def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int | None) -> Prepared:
+    """Reads a split and measures its media; samples without a released label are left out of `listed`.
+
+    Raises:
+        UserError: the folder is not in the benchmark's layout.
+    """
+    samples = [sample for sample in task.load(folder, split) if sample.label is not None]
+    if limit is not None:
+        # a share of every class: official lists are often sorted by label
+        samples = [samples[index] for index in np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)]
+    groups_file = folder / "groups.json"
+    groups = json.loads(groups_file.read_text(encoding="utf-8")) if groups_file.exists() else {}
+    missing: dict[str, int] = {}
+    questions = []
+    views = viewer.views([(sample.media_path, sample.media_kind) for sample in samples], label=f"reading {task.name} {split}")
+    for sample, view in zip(samples, views, strict=True):
+        if isinstance(view, str):
+            missing[view] = missing.get(view, 0) + 1
+            continue
+        questions.append(_question(task, sample, view, groups.get(sample.id)))
+    return Prepared(task, tuple(questions), len(samples), missing, benchmarks.majority(task, samples))
+
+
+def _question(task: Task, sample: Sample, view: View | None, group: str | None) -> Question:
+    media = None if view is None else view.media()
+    example = Example(f"{task.name}:{sample.id}", benchmarks.to_prompt(task, sample), task.answer(sample), media)
+    cluster = sample.cluster or (view.sha256 if view is not None else sample.id)
+    return Question(sample.id, cluster, example, sample.label, group)
+
+
+# ---- asking ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked and how the prompts are made.
+
+    Attributes:
+        weights: hash of the model's weights.
+        describe, verbalize: the two questions that let the model write before it is asked.
+        separator: the template's line between description and behavior; it is taken out of what the model wrote.
+    """
+
+    model: VisionLanguageModel
+    weights: str
+    arm: str
+    seed: int
+    describe: str
+    verbalize: str
+    separator: str
+
+
+def ask(asked: Asked, prepared: Prepared, setting: str, config: EvaluateConfig, folder: Path, *, label_fraction: float | None = None) -> pa.Table:
+    """The answers of one model to one task in one setting, as rows of PREDICTIONS.
+
+    Args:
+        folder: where finished chunks are kept.
+    """
+    task = prepared.task
+    key = fingerprint(
+        [asked.weights, task.name, task.version, setting, config.context_tokens, config.batch_size, asked.describe, asked.verbalize]
+        + [[question.sample_id, question.example.prompt] for question in prepared.questions]
+    )
+    place = folder / f"{task.name}-{setting}-{key}"
+    shared = {
+        "benchmark": task.benchmark,
+        "task": task.name,
+        "setting": setting,
+        "arm": asked.arm,
+        "seed": asked.seed,
+        "label_fraction": label_fraction,
+        "shots": 0,
+        "scoring": "sum" if task.labels else "expectation",
+        "primary": setting == config.primary or setting == "finetuned",
+    }
+
+    def rows(chunk: list[Question]) -> pa.Table:
+        contexts = _contexts(asked, chunk, setting, config.context_tokens)
+        examples = [
+            question.example if context is None else replace(question.example, prompt=f"{context}\n{question.example.prompt}")
+            for question, context in zip(chunk, contexts, strict=True)
+        ]
+        answers = _answers(asked.model, task, examples)
+        found = []
+        for question, context, (prediction, text) in zip(chunk, contexts, answers, strict=True):
+            media = question.example.media
+            found.append(
+                {
+                    **shared,
+                    "sample_id": question.sample_id,
+                    "cluster": question.cluster,
+                    "prediction": json.dumps(prediction),
+                    "label": json.dumps(question.label),
+                    "group": question.group,
+                    "answer": text,
+                    "context": context,
+                    "media_path": None if media is None else media.path,
+                }
+            )
+        return pa.Table.from_pylist(found, schema=PREDICTIONS)
+
+    with progress(f"{asked.arm}: {task.name}, {setting}", len(prepared.questions)) as advance:
+        chunks.write(place, prepared.questions, rows, size=config.batch_size, done=advance)
+    return chunks.read(place)
+
+
+def _contexts(asked: Asked, questions: Sequence[Question], setting: str, tokens: int) -> list[str | None]:
+    """What the model writes about each question's media before it is asked; None where it is asked at once."""
+    if setting in ("zero_shot", "finetuned") or questions[0].example.media is None:
+        return [None] * len(questions)
+    first = asked.describe if setting == "zero_shot_described" else asked.verbalize
+    prompts = [Example(question.sample_id, first, None, question.example.media) for question in questions]
+    texts = asked.model.generate(prompts, max_new_tokens=tokens)
+    return ["\n".join(line for line in text.split("\n") if line != asked.separator) for text in texts]
+
+
+def _answers(model: VisionLanguageModel, task: Task, examples: Sequence[Example]) -> list[tuple[Any, str]]:
+    """(prediction, text shown to people) of every question."""
+    labels = task.labels or NUMBERS
+    scores = score_labels(model, examples, labels)
+    scores -= scores.max(axis=1, keepdims=True)
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    if task.labels:
+        return [(labels[best], f"{labels[best]} ({row[best]:.2f})") for row, best in zip(shares, shares.argmax(1), strict=True)]
+    expected = (shares * np.arange(len(NUMBERS))).sum(1) / (len(NUMBERS) - 1)
+    return [(round(float(value), 9), f"{100 * value:.1f}") for value in expected]
+
+
+# ---- behaviour on held-out posts ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A held-out post and what its receivers did.
+
+    Attributes:
+        example: the behaviour question with the true completion.
+        given: the completion's beginning that is not behaviour.
+        like_rate: 0..1; None where the platform tells no views. replay: a value a scene; None where there is no curve.
+    """
+
+    post_id: str
+    cluster: str
+    example: Example
+    given: str
+    like_rate: float | None
+    replay: tuple[float, ...] | None
+
+
+def ask_behavior(asked: Asked, posts: Sequence[HeldOut], config: EvaluateConfig, folder: Path, read: dict[str, Callable[[str], Any]]) -> pa.Table:
+    """How well the model predicts what the receivers of held-out posts did, as rows of PREDICTIONS.
+
+    Args:
+        read: behaviour -> its `read_back`.
+    """
+    key = fingerprint([asked.weights, asked.verbalize, config.context_tokens, config.batch_size] + [[post.post_id, post.example.completion] for post in posts])
+    place = folder / f"heldout-{key}"
+    shared = {"benchmark": "heldout_posts", "setting": "zero_shot", "arm": asked.arm, "seed": asked.seed, "label_fraction": None, "shots": 0, "primary": False}
+
+    def rows(chunk: list[HeldOut]) -> pa.Table:
+        written = asked.model.generate([replace(post.example, completion=None) for post in chunk], max_new_tokens=config.context_tokens)
+        losses = answer_nll(asked.model, [post.example for post in chunk], [post.given for post in chunk])
+        found: list[dict[str, Any]] = []
+        for post, text, loss in zip(chunk, written, losses, strict=True):
+            for task, scoring, prediction, label in _behavior_rows(post, text, loss, read):
+                media = post.example.media
+                found.append(
+                    {
+                        **shared,
+                        "task": task,
+                        "scoring": scoring,
+                        "sample_id": post.post_id,
+                        "cluster": post.cluster,
+                        "prediction": None if prediction is None else json.dumps(prediction),
+                        "label": json.dumps(label),
+                        "group": None,
+                        "answer": text,
+                        "context": None,
+                        "media_path": None if media is None else media.path,
+                    }
+                )
+        return pa.Table.from_pylist(found, schema=PREDICTIONS)
+
+    with progress(f"{asked.arm}: behavior of held-out posts", len(posts)) as advance:
+        chunks.write(place, posts, rows, size=config.batch_size, done=advance)
+    return chunks.read(place)
+
+
+def _behavior_rows(post: HeldOut, text: str, loss: tuple[float, int], read: dict[str, Callable[[str], Any]]) -> list[tuple[str, str, Any, Any]]:
+    """(task, scoring, prediction, label) for each behaviour the post has."""
+    rows: list[tuple[str, str, Any, Any]] = [("heldout_behavior_text", "sum", list(loss), post.example.completion)]
+    if post.like_rate is not None:
+        said = read["likes"](text)
+        rate = said.value if said is not None and said.form == "like_rate" else None
+        rows.append(("heldout_likes", "generate", rate, post.like_rate))
+    if post.replay is not None and len(post.replay) >= 3 and np.ptp(post.replay) > 0:
+        said = read["replay"](text)
+        fits = said is not None and len(said) == len(post.replay)
+        rows.append(("heldout_replay", "generate", list(said) if fits else None, list(post.replay)))
+    return rows
+
+
+HELDOUT_TASKS: dict[str, dict[str, Any]] = {
+    "heldout_behavior_text": {"benchmark": "heldout_posts", "metric": "perplexity", "modality": "image", "chance": None},
+    "heldout_likes": {"benchmark": "heldout_posts", "metric": "r2", "modality": "video", "chance": 0.0},
+    "heldout_replay": {"benchmark": "heldout_posts", "metric": "curve_correlation", "modality": "video", "chance": 0.0},
+}
+"""What `summarize` is told about the behaviour of held-out posts."""

@@ -1,0 +1,518 @@
+"""The whole way through: a config, and the five verbs that take it to a report.
+
+    collect   sources are fetched and read: posts, comments, what their media files are
+    build     filters, splits, what is seen; the base model is made ready and writes the captions; each arm's rows
+    train     every arm from the same base, on equally many rows in the same order
+    evaluate  every arm on every task, in every setting; fine-tuned on shares of the labels
+    report    one page and summary.json
+
+Each verb runs what it needs before itself. Stages talk through folders under the run's folder; a finished one is skipped, a
+cut-off one continues, and one whose settings or inputs changed starts again and says why.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from behavior_llava.core import chunks
+from behavior_llava.core.config import Config
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import Stage, fingerprint, folder_state, only_one
+from behavior_llava.core.media import FrameStore
+from behavior_llava.core.schema import Example, Media, Post, Task
+from behavior_llava.data import arms, blift, verbalizer
+from behavior_llava.data.behaviors import likes, replay
+from behavior_llava.data.blift import BuildConfig
+from behavior_llava.data.collect import CollectConfig, collect, source_of, world_folder
+from behavior_llava.evaluation import benchmarks, evaluator
+from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
+from behavior_llava.models import auto
+from behavior_llava.reporting import report
+from behavior_llava.reporting.report import ReportConfig
+from behavior_llava.training import base
+from behavior_llava.training.base import BaseConfig
+from behavior_llava.training.trainer import TrainConfig, loss_curve, train
+
+log = logging.getLogger(__name__)
+
+VERBS = ("collect", "build", "train", "evaluate", "report")
+
+
+class ArmsConfig(Config):
+    """How the arms are trained.
+
+    Attributes:
+        ratio: instruction rows for one behavior row; 1 as in the paper.
+        train: epochs count the behavior rows.
+    """
+
+    ratio: float = Field(default=1.0, ge=0)
+    train: TrainConfig = TrainConfig(epochs=2, freeze=("vision_tower",))
+
+
+class RunConfig(Config):
+    """Everything one run is made of.
+
+    Attributes:
+        name: of the run; its folder is runs/<name> unless --out says otherwise.
+        model: "tiny", or the folder or hub name of an image-text-to-text model.
+        device: auto, cpu or cuda.
+        arms: which data sets are compared; see data/arms.py.
+        seeds: of initialisation, data order, shuffle and decoding.
+    """
+
+    name: str
+    model: str = "tiny"
+    device: str = "auto"
+    arms: tuple[str, ...] = ("base", "content_only", "shuffled", "behavior")
+    seeds: tuple[int, ...] = (0,)
+    collect: CollectConfig
+    build: BuildConfig = BuildConfig()
+    base: BaseConfig = BaseConfig()
+    training: ArmsConfig = ArmsConfig()
+    evaluate: EvaluateConfig
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> RunConfig:
+        for name in self.arms:
+            arms.arm(name, self.build.behaviors, where="arms")
+        if len(set(self.arms)) < len(self.arms) or len(set(self.seeds)) < len(self.seeds):
+            raise UserError("an arm or a seed is named twice", where="arms, seeds", remedy="name each once")
+        known = benchmarks.all_tasks()
+        for name in (*self.evaluate.tasks, *self.evaluate.finetune.tasks):
+            if name not in known:
+                raise UserError(f"no task called {name!r}", where="evaluate.tasks", remedy=f"there are: {', '.join(known)}")
+        verbalizer.load_template(self.build.template)
+        for kind in self.build.behaviors:
+            verbalizer.behavior_of(kind, where="build.behaviors")
+        return self
+
+
+@dataclass
+class Run:
+    """A config at work in a folder.
+
+    Attributes:
+        limit: posts a source and samples a task, at most; None for all.
+    """
+
+    config: RunConfig
+    folder: Path
+    limit: int | None = None
+
+    # ---- what stages share ----
+
+    @cached_property
+    def template(self) -> verbalizer.Template:
+        """The template of the config."""
+        return verbalizer.load_template(self.config.build.template)
+
+    @cached_property
+    def store(self) -> FrameStore:
+        """Frames of the run's videos."""
+        return FrameStore(self.folder / "frames")
+
+    @cached_property
+    def viewer(self) -> Any:
+        """How media are looked at."""
+        return blift.viewer(self.config.build, self.folder)
+
+    @cached_property
+    def sandbox(self) -> Path | None:
+        """The sandbox's world, where the run has one."""
+        for number, entry in enumerate(self.config.collect.sources):
+            if entry.kind == "sandbox":
+                return world_folder(self.folder, number)
+        return None
+
+    def _from_sandbox(self, path: Path | None, name: str, key: str) -> Path:
+        if path is not None:
+            return path
+        if self.sandbox is None:
+            raise UserError(f"{key} is not given and there is no sandbox to take it from", where=self.config.name, remedy=f"set {key}")
+        return self.sandbox / name
+
+    @property
+    def instruction(self) -> Path:
+        """The base's instruction data."""
+        return self._from_sandbox(self.config.base.instruction, "instruction/instruction.json", "base.instruction")
+
+    def benchmark(self, task: Task) -> Path:
+        """The folder of a task's benchmark."""
+        return self._from_sandbox(self.config.evaluate.benchmarks, "benchmarks", "evaluate.benchmarks") / task.benchmark
+
+    def load(self, folder: str | Path) -> auto.VisionLanguageModel:
+        """A model on the run's device."""
+        return auto.load(str(folder), self.store, device=self.config.device)
+
+    @contextmanager
+    def stage(self, name: str, config: Any, inputs: dict[str, Stage | str]) -> Iterator[tuple[Stage, dict[str, Any] | None]]:
+        """A stage and the facts to fill in; None in their place where it is finished and to be skipped."""
+        marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
+        stage = Stage(self.folder / name, name, config, marks)
+        if stage.is_finished:
+            log.info("%s is finished", name)
+            yield stage, None
+            return
+        log.info("%s ...", name)
+        with stage.work() as facts:
+            yield stage, facts
+        log.info("%s done in %s s", name, stage.manifest()["seconds"])
+
+    # ---- stages ----
+
+    def fetched(self, number: int) -> Stage | str:
+        """One source's raw material: fetched by us, or the state of what a person brought."""
+        entry = self.config.collect.sources[number]
+        source, settings = source_of(entry)
+        if source.fetch is None:
+            return fingerprint([folder_state(path) for path in _paths(settings)])
+        with self.stage(f"fetched/{number}", {"kind": entry.kind, "settings": settings.model_dump(mode="json")}, {}) as (stage, facts):
+            if facts is not None:
+                source.fetch(settings, stage.folder)
+        return stage
+
+    def collected(self) -> Stage:
+        """Posts and comments of all sources."""
+        inputs = {f"source {number}": self.fetched(number) for number in range(len(self.config.collect.sources))}
+        config = {"collect": self.config.collect.model_dump(mode="json"), "limit": self.limit}
+        with self.stage("collect", config, inputs) as (stage, facts):
+            if facts is not None:
+                facts |= collect(self.config.collect, self.folder, stage.folder, limit=self.limit)
+        return stage
+
+    def selected(self) -> Stage:
+        """Posts that passed the filters, divided."""
+        collected = self.collected()
+        config = self.config.build.model_dump(mode="json", include={"filters", "splits"})
+        with self.stage("build/posts", config, {"collect": collected}) as (stage, facts):
+            if facts is not None:
+                facts |= blift.select(self.config.build, collected.folder, stage.folder)
+        return stage
+
+    def instruction_rows(self) -> dict[str, list[Example]]:
+        """The base's instruction rows, by data set."""
+        if not hasattr(self, "_instruction"):
+            self.fetched_sandbox()
+            rows = base.instruction_rows(self.instruction, self.viewer)
+            if self.limit is not None:
+                rows = {name: values[: 4 * self.limit] for name, values in rows.items()}
+            self._instruction = rows
+        return self._instruction
+
+    def fetched_sandbox(self) -> Stage | str:
+        """The sandbox's world where there is one; else a word."""
+        for number, entry in enumerate(self.config.collect.sources):
+            if entry.kind == "sandbox":
+                return self.fetched(number)
+        return "none"
+
+    def base(self, seed: int) -> tuple[str, Stage | str]:
+        """Where the base model is, and what identifies it."""
+        if self.config.model != "tiny":
+            return self.config.model, self.config.model
+        settings = self.config.base
+        config = {"base": settings.model_dump(mode="json"), "template": self.template.model_dump(mode="json"), "limit": self.limit}
+        inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
+        with self.stage(f"base/seed{seed}", config, inputs) as (stage, facts):
+            if facts is not None:
+                rows = self.instruction_rows()
+                start = stage.folder / "random"
+                if not (start / "processor_config.json").exists():
+                    base.build_tiny(settings.tiny, rows, self._template_words(), start, seed=seed)
+                sizes = {name: float(len(values)) for name, values in rows.items()}
+                window = settings.window_batches * _batch(settings.train)
+                ordered = base.ordered(rows, sizes, epochs=settings.train.epochs, seed=seed, window=window)
+                facts |= train(self.load(start), ordered, settings.train, stage.folder, seed=seed, label=f"training the base, seed {seed}")
+        return str(stage.folder / "model"), stage
+
+    def _template_words(self) -> list[str]:
+        template = self.template
+        spoken = [words.sentence for kind in self.config.build.behaviors for words in [template.words(kind)]]
+        return [template.question, template.question_behavior, template.separator, *spoken]
+
+    def captions(self, seed: int) -> Stage:
+        """A caption of every scene of the kept posts, by the base model."""
+        place, mark = self.base(seed)
+        selected = self.selected()
+        config = self.config.build.model_dump(mode="json", include={"template", "max_scenes", "caption_tokens", "caption_batch"})
+        with self.stage(f"build/captions/seed{seed}", config, {"base": mark, "posts": selected}) as (stage, facts):
+            if facts is not None:
+                views = [view for _, view in blift.seen(selected.folder, self.viewer) if isinstance(view, blift.View)]
+                tokens = self.config.build.caption_tokens
+                if views:
+                    model = self.load(place)
+                    facts |= blift.caption(
+                        self.config.build, self.template, stage.folder / "scenes", views, lambda chunk: model.generate(chunk, max_new_tokens=tokens)
+                    )
+        return stage
+
+    def rows(self, seed: int, split: str) -> list[blift.Row]:
+        """The posts of a split, ready to be said."""
+        key = f"_rows_{seed}_{split}"
+        if not hasattr(self, key):
+            selected, captioned = self.selected(), self.captions(seed)
+            found, left_out = blift.rows_of(selected.folder, self.viewer, blift.captions(captioned.folder / "scenes"), split)
+            if left_out:
+                log.info("%s posts of %s are left out: %s", sum(left_out.values()), split, dict(left_out))
+            setattr(self, key, found)
+        return getattr(self, key)
+
+    def arm(self, name: str, seed: int) -> Stage:
+        """What one arm learns."""
+        meaning = arms.arm(name, self.config.build.behaviors, where="arms")
+        config = {"arm": name, "build": self.config.build.model_dump(mode="json", exclude={"filters", "splits", "processes", "timeout_s"})}
+        with self.stage(f"build/arms/seed{seed}/{name}", config, {"posts": self.selected(), "captions": self.captions(seed)}) as (stage, facts):
+            if facts is not None:
+                kinds, rows = self.config.build.behaviors, self.rows(seed, "train")
+                drawn = blift.exchange(self.template, kinds, rows, seed=seed)
+                tokenizer = self._tokenizer(seed)
+                examples = blift.arm_examples(
+                    meaning,
+                    self.template,
+                    kinds,
+                    rows,
+                    drawn,
+                    truth=blift.truth_of(self.sandbox or self.folder) if meaning.says == "truth" else {},
+                    count=lambda text: len(tokenizer(text, add_special_tokens=False).input_ids),
+                )
+                facts["rows"] = blift.save(stage.folder / "examples.parquet", examples)
+                facts["excluded"] = len(drawn.excluded)
+                if not facts["rows"]:
+                    raise UserError("no post is left to learn from", where=stage.folder, remedy="see the survivors in build/posts/manifest.json")
+                if meaning.says == "received":
+                    left = blift.agreement(self.template, kinds, rows, drawn)
+                    facts["agreement"] = {key: getattr(left, key) for key in left.__slots__}
+                    facts["shared_with_donor"] = dict(drawn.num_by_level)
+        return stage
+
+    def _tokenizer(self, seed: int) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.base(seed)[0])
+
+    def trained(self, name: str, seed: int) -> tuple[str, Stage | str]:
+        """Where one arm's model is, and what identifies it."""
+        place, mark = self.base(seed)
+        if not arms.arm(name, self.config.build.behaviors, where="arms").is_trained:
+            return place, mark
+        built, settings = self.arm(name, seed), self.config.training
+        config = {"training": settings.model_dump(mode="json"), "limit": self.limit}
+        inputs = {"base": mark, "rows": built, "instruction": folder_state(self.instruction) if settings.ratio else "none"}
+        with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
+            if facts is not None:
+                own = blift.load(built.folder / "examples.parquet")
+                others = self.instruction_rows() if settings.ratio else {}
+                ratio = {"behavior": float(len(own))}
+                total = sum(map(len, others.values()))
+                ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
+                window = self.config.base.window_batches * _batch(settings.train)
+                ordered = base.ordered({"behavior": own, **others}, ratio, epochs=settings.train.epochs, seed=seed, window=window)
+                facts |= train(self.load(place), ordered, settings.train, stage.folder, seed=seed, label=f"training {name}, seed {seed}")
+        return str(stage.folder / "model"), stage
+
+    # ---- evaluation ----
+
+    def prepared(self, task: Task, split: str) -> Prepared:
+        """A split of a task with its media measured; kept for the other arms."""
+        key = f"_prepared_{task.name}_{split}"
+        if not hasattr(self, key):
+            self.fetched_sandbox()
+            limits = [limit for limit in (self.limit, self.config.evaluate.limit) if limit is not None]
+            limit = min(limits) if limits and split == task.test_split else None
+            setattr(self, key, evaluator.prepare(task, self.benchmark(task), split, self.viewer, limit=limit))
+        return getattr(self, key)
+
+    def evaluated(self, name: str, seed: int) -> Stage:
+        """All answers of one arm."""
+        place, mark = self.trained(name, seed)
+        settings = self.config.evaluate
+        tasks = benchmarks.all_tasks()
+        config = {"evaluate": settings.model_dump(mode="json"), "template": self.template.model_dump(mode="json"), "limit": self.limit}
+        inputs = {"model": mark, "captions": self.captions(seed), "sandbox": self.fetched_sandbox()}
+        if settings.benchmarks is not None:
+            inputs |= {task: folder_state(self.benchmark(tasks[task])) for task in settings.tasks}
+        with self.stage(f"evaluate/seed{seed}/{name}", config, inputs) as (stage, facts):
+            if facts is not None:
+                asked = self._asked(place, name, seed)
+                tables = []
+                for task in (tasks[key] for key in settings.tasks):
+                    prepared = self.prepared(task, task.test_split)
+                    for setting in settings.settings:
+                        if setting == "zero_shot" or task.modality != "text":
+                            tables.append(evaluator.ask(asked, prepared, setting, settings, stage.folder / "answers"))
+                posts = self._heldout(seed)
+                if posts:
+                    read = {kind: verbalizer.behavior_of(kind, where="evaluate").read_back for kind in ("likes", "replay")}
+                    tables.append(evaluator.ask_behavior(asked, posts, settings, stage.folder / "answers", read))
+                for task in (tasks[key] for key in settings.finetune.tasks):
+                    for fraction in settings.finetune.fractions:
+                        tables.append(self._finetuned(place, name, seed, task, fraction, stage))
+                table = chunks.concat(tables)
+                chunks.write_table(stage.folder / "predictions.parquet", table)
+                facts["predictions"] = table.num_rows
+        return stage
+
+    def _asked(self, place: str, name: str, seed: int) -> Asked:
+        # media of a benchmark come without a post, so the questions are those of a post without anything but its media
+        empty = Post(id="", source="", media_kind="image")
+        return Asked(
+            model=self.load(place),
+            weights=auto.weights_hash(Path(place)) if Path(place).is_dir() else place,
+            arm=name,
+            seed=seed,
+            describe=verbalizer.ask(self.template, (), empty),
+            verbalize=verbalizer.ask(self.template, self.config.build.behaviors, empty),
+            separator=self.template.separator,
+        )
+
+    def _heldout(self, seed: int) -> list[evaluator.HeldOut]:
+        found = []
+        for row, example, given in blift.heldout(self.template, self.config.build.behaviors, self.rows(seed, "heldout")):
+            post = row.item.post
+            amount = likes.amount(post)
+            spans = [(scene.start_s, scene.end_s) for scene in row.scenes]
+            found.append(
+                evaluator.HeldOut(
+                    post_id=post.id,
+                    cluster=row.item.cluster,
+                    example=example,
+                    given=given,
+                    like_rate=amount.value if amount is not None and amount.form == "like_rate" else None,
+                    replay=None if post.replay is None else replay.over_scenes(post.replay, spans),
+                )
+            )
+        return found
+
+    def _finetuned(self, place: str, name: str, seed: int, task: Task, fraction: float, stage: Stage) -> Any:
+        settings = self.config.evaluate.finetune
+        folder = stage.folder / "finetuned" / f"{task.name}-{fraction:g}"
+        questions = self.prepared(task, task.train_split).questions
+        if not (folder / "loss.json").exists() or not (folder / "model").exists():
+            rows = [question.example for question in questions]
+            order = base.mixture.order({"labels": len(rows)}, {"labels": 1.0}, epochs=1, seed=seed)[0][1]
+            share = [rows[index] for index in order[: max(1, round(fraction * len(rows)))]]
+            ordered = base.ordered({"labels": share}, {"labels": 1.0}, epochs=settings.train.epochs, seed=seed, window=1)
+            label = f"{name}: fine-tuning on {len(share)} labels of {task.name}"
+            train(self.load(place), ordered, settings.train, folder, seed=seed, label=label)
+        asked = self._asked(str(folder / "model"), name, seed)
+        prepared = self.prepared(task, task.test_split)
+        return evaluator.ask(asked, prepared, "finetuned", self.config.evaluate, stage.folder / "answers", label_fraction=fraction)
+
+    # ---- report ----
+
+    def reported(self) -> Stage:
+        """The page and summary.json."""
+        cells = {(name, seed): self.evaluated(name, seed) for seed in self.config.seeds for name in self.config.arms}
+        config = {"report": self.config.report.model_dump(mode="json"), "name": self.config.name, "limit": self.limit}
+        inputs: dict[str, Stage | str] = {f"{name} seed {seed}": stage for (name, seed), stage in cells.items()}
+        with self.stage("report", config, inputs) as (stage, facts):
+            if facts is not None:
+                facts |= report.write(self._material(cells), self.config.report, stage.folder)
+        return stage
+
+    def _material(self, cells: dict[tuple[str, int], Stage]) -> report.Material:
+        tasks, questions, media = self._task_facts()
+        trained = {cell: Path(self.trained(*cell)[0]).parent for cell in cells}
+        shuffled = [self.arm(name, seed).manifest() for name, seed in cells if name == "shuffled"]
+        collected = self.collected().manifest()
+        return report.Material(
+            title=self.config.name,
+            arms=self.config.arms,
+            predictions=[stage.folder / "predictions.parquet" for stage in cells.values()],
+            tasks=tasks,
+            questions=questions,
+            media=media,
+            store=self.store,
+            config_text=_as_yaml(self.config),
+            survivors=self.selected().manifest()["survivors"],
+            faults=collected["faults"],
+            losses={cell: [(int(step), loss) for step, loss in loss_curve(folder)] for cell, folder in trained.items() if (folder / "loss.json").exists()},
+            agreement=shuffled[0]["agreement"] if shuffled else {},
+            costs=self._costs(),
+            synthetic=self.sandbox is not None,
+            notes=[],
+        )
+
+    def _task_facts(self) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[tuple[str, str], Media]]:
+        """What the report says about tasks: facts, the question asked, and the media of their samples."""
+        tasks: dict[str, dict[str, Any]] = {}
+        questions: dict[str, str] = {}
+        media: dict[tuple[str, str], Media] = {}
+        known = benchmarks.all_tasks()
+        for name in dict.fromkeys((*self.config.evaluate.tasks, *self.config.evaluate.finetune.tasks)):
+            task = known[name]
+            prepared = self.prepared(task, task.test_split)
+            tasks[name] = {
+                "benchmark": task.benchmark,
+                "metric": task.metric,
+                "modality": task.modality,
+                "chance": task.chance,
+                "low_level": task.low_level,
+                # the paper's numbers are of the real benchmarks
+                "published": None if self.config.evaluate.benchmarks is None else task.published,
+                "listed": prepared.listed,
+                "majority": prepared.majority,
+            }
+            questions[name] = task.question
+            media |= {(name, question.sample_id): question.example.media for question in prepared.questions if question.example.media is not None}
+        posts = self._heldout(self.config.seeds[0])
+        question = verbalizer.ask(self.template, self.config.build.behaviors, Post(id="", source="", media_kind="image"))
+        for name, facts in evaluator.HELDOUT_TASKS.items():
+            tasks[name] = {**facts, "low_level": False, "published": None, "listed": None, "majority": None}
+            questions[name] = question
+            media |= {(name, post.post_id): post.example.media for post in posts if post.example.media is not None}
+        return tasks, questions, media
+
+    def _costs(self) -> dict[str, float]:
+        """Seconds of every finished stage."""
+        found = {}
+        for path in sorted(self.folder.glob("**/manifest.json")):
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found[manifest["stage"]] = manifest["seconds"]
+        return found
+
+
+def _as_yaml(config: RunConfig) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _batch(settings: TrainConfig) -> int:
+    arguments = settings.arguments
+    return int(arguments.get("per_device_train_batch_size", 32)) * int(arguments.get("gradient_accumulation_steps", 1))
+
+
+def _paths(settings: Any) -> list[Path]:
+    return [value for _, value in settings if isinstance(value, Path)]
+
+
+def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | None = None) -> Run:
+    """Runs the stages up to and including a verb.
+
+    Raises:
+        UserError: the input is at fault; what is finished stays finished.
+    """
+    work = Run(config, folder, limit)
+    steps: dict[str, Callable[[], Any]] = {
+        "collect": work.collected,
+        "build": lambda: [work.arm(name, seed) for seed in config.seeds for name in config.arms if name != "base"],
+        "train": lambda: [work.trained(name, seed) for seed in config.seeds for name in config.arms],
+        "evaluate": lambda: [work.evaluated(name, seed) for seed in config.seeds for name in config.arms],
+        "report": work.reported,
+    }
+    with only_one(folder):
+        (folder / "config.yaml").write_text(_as_yaml(config), encoding="utf-8")
+        steps[until]()
+    return work
+

@@ -1,0 +1,71 @@
+"""The base: a model that comes trained, or a small one trained on the spot from instruction data.
+
+A config's `model` is a folder or hub name, taken as it is, or `tiny`: then the base stage builds random weights and trains
+them on instruction data, before any behaviour is seen. Either way the arms start from the same base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import Field
+
+from behavior_llava.core.config import Config
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.schema import Example
+from behavior_llava.data import instruction
+from behavior_llava.data.viewing import Viewer
+from behavior_llava.models.tiny import TinyConfig, build
+from behavior_llava.training import mixture
+from behavior_llava.training.trainer import TrainConfig
+
+
+class BaseConfig(Config):
+    """The base stage.
+
+    Attributes:
+        instruction: LLaVA JSON; None for the sandbox's. The arms mix it with behavior data, whatever the model.
+        train: of the model `tiny`; not used for a model that comes trained.
+    """
+
+    instruction: Path | None = None
+    tiny: TinyConfig = TinyConfig()
+    train: TrainConfig = TrainConfig(epochs=2)
+    window_batches: int = Field(default=4, ge=1, description="batches within which rows of one kind are put together")
+
+
+def instruction_rows(path: Path, viewer: Viewer) -> dict[str, list[Example]]:
+    """The instruction data as two named data sets: rows with media and rows of text alone.
+
+    Raises:
+        UserError: a media file of the data cannot be read.
+    """
+    rows = instruction.read(path)
+    items = [(None, None) if row.media is None else (row.media.path, row.media.kind) for row in rows]
+    found: dict[str, list[Example]] = {"base_media": [], "base_text": []}
+    for row, view in zip(rows, viewer.views(items, label="reading instruction data"), strict=True):
+        if isinstance(view, str):
+            raise UserError(f"media cannot be read ({view})", where=f"{path}: {row.id}", remedy="mend or remove that row")
+        if view is None:
+            found["base_text"].append(row)
+        else:
+            found["base_media"].append(replace(row, media=view.media()))
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def ordered(data: dict[str, Sequence[Example]], ratio: dict[str, float], *, epochs: float, seed: int, window: int) -> list[Example]:
+    """Rows of named data sets in training order; the first data set's epochs are counted."""
+    drawn = mixture.order({name: len(rows) for name, rows in data.items()}, ratio, epochs=epochs, seed=seed)
+    sequence = mixture.grouped(mixture.interleave(drawn, seed=seed), window=window)
+    return [data[name][row] for name, row in sequence]
+
+
+def build_tiny(config: TinyConfig, data: dict[str, list[Example]], template_texts: Sequence[str], folder: Path, *, seed: int) -> None:
+    """A small random model whose tokenizer knows the instruction data's words and the template's."""
+    texts = [f"USER: {row.prompt} ASSISTANT: {row.completion}" for rows in data.values() for row in rows]
+    # the words a template repeats in every row are worth a token each
+    texts += [f"USER: {text} ASSISTANT: {text}" for text in template_texts] * max(1, len(texts) // 200)
+    texts += [f"{number:02d}" for number in range(100)] * 20
+    build(config, texts, folder, seed=seed)
