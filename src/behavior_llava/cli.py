@@ -121,9 +121,8 @@ def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As J
 
 def main() -> None:
     """The console script: a UserError is one sentence and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "transformers", "accelerate", "pyscenedetect", "matplotlib", "libav"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("behavior_llava").setLevel(logging.INFO)
     try:
         app()
     except UserError as error:

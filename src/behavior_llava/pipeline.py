@@ -16,7 +16,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ class Run:
     config: RunConfig
     folder: Path
     limit: int | None = None
+    _told: set[str] = field(default_factory=set)
 
     # ---- what stages share ----
 
@@ -150,7 +151,7 @@ class Run:
 
     def benchmark(self, task: Task) -> Path:
         """The folder of a task's benchmark."""
-        return self._from_sandbox(self.config.evaluate.benchmarks, "benchmarks", "evaluate.benchmarks") / task.benchmark
+        return self._from_sandbox(self.config.evaluate.benchmarks, "benchmarks", "evaluate.benchmarks") / benchmarks.folder_name(task)
 
     def load(self, folder: str | Path) -> auto.VisionLanguageModel:
         """A model on the run's device."""
@@ -162,9 +163,12 @@ class Run:
         marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
         stage = Stage(self.folder / name, name, config, marks)
         if stage.is_finished:
-            log.info("%s is finished", name)
+            if name not in self._told:
+                self._told.add(name)
+                log.info("%s is finished", name)
             yield stage, None
             return
+        self._told.add(name)
         log.info("%s ...", name)
         with stage.work() as facts:
             yield stage, facts

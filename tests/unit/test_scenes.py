@@ -44,7 +44,7 @@ def save_video(
 
 
 def spans(look: scenes.SceneLook) -> list[tuple[float, float]]:
-    return [(scene.start_s, scene.end_s) for scene in look.scenes]
+    return [(round(scene.start_s, 3), round(scene.end_s, 3)) for scene in look.scenes]
 
 
 # ---- cuts --------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def spans(look: scenes.SceneLook) -> list[tuple[float, float]]:
 def test_cuts_are_found_at_their_times(tmp_path: Path) -> None:
     path = save_video(tmp_path / "a.mp4", [(RED, 1.0), (GREEN, 1.5), (BLUE, 2.0)])
     look = scenes.look(str(path), "video", 10)
-    assert spans(look) == pytest.approx([(0.0, 1.0), (1.0, 2.5), (2.5, 4.5)])
+    assert spans(look) == [(0.0, 1.0), (1.0, 2.5), (2.5, 4.5)]
     assert [scene.time_s for scene in look.scenes] == pytest.approx([0.5, 1.75, 3.5])
     assert look.num_found == 3
     assert [scene.colors.background for scene in look.scenes] == [("red",), ("green",), ("blue",)]
@@ -64,18 +64,18 @@ def test_cuts_are_found_at_their_times(tmp_path: Path) -> None:
 
 def test_a_video_without_cuts_is_one_scene(tmp_path: Path) -> None:
     look = scenes.look(str(save_video(tmp_path / "a.mp4", [(RED, 3.0)])), "video", 4)
-    assert spans(look) == pytest.approx([(0.0, 3.0)])
+    assert spans(look) == [(0.0, 3.0)]
 
 
 def test_a_single_frame_is_a_scene_of_its_length(tmp_path: Path) -> None:
     look = scenes.look(str(save_video(tmp_path / "a.mp4", [(RED, 1 / FPS)])), "video", 4)
-    assert spans(look) == pytest.approx([(0.0, 1 / FPS)])
+    assert spans(look) == [(0.0, 1 / FPS)]
 
 
 def test_too_many_scenes_are_merged(tmp_path: Path) -> None:
     path = save_video(tmp_path / "a.mp4", [(RED, 1.0), (GREEN, 1.5), (BLUE, 2.0)])
     look = scenes.look(str(path), "video", 2)
-    assert spans(look) == pytest.approx([(0.0, 2.5), (2.5, 4.5)])
+    assert spans(look) == [(0.0, 2.5), (2.5, 4.5)]
     assert look.num_found == 3
 
 
@@ -175,7 +175,7 @@ def test_the_length_is_what_is_shown_not_what_the_file_says(tmp_path: Path) -> N
     place = told.index(b"mvhd") + 4 + 16  # version, flags, two times, timescale; then the duration
     told[place : place + 4] = (10**9).to_bytes(4, "big")
     path.write_bytes(told)
-    assert spans(scenes.look(str(path), "video", 4)) == pytest.approx([(0.0, 1.0), (1.0, 2.0)])
+    assert spans(scenes.look(str(path), "video", 4)) == [(0.0, 1.0), (1.0, 2.0)]
 
 
 def test_works_in_workers(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
         # no posts is a finding about the data, not a fault: the stage ends well and says so
         _write(folder, all_posts, all_comments)
         return {**told, "splits": {}, "nothing_left": reasons}
-    divided = assign(duplicates.cluster(all_posts, config.splits.max_distance), config.splits).collect()
+    divided = duplicates.cluster(assign(all_posts, config.splits), config.splits.max_distance).collect()
     _write(folder, divided, all_comments)
     return {**told, "splits": dict(sorted(Counter(divided.select("split").to_pydict()["split"]).items()))}
 

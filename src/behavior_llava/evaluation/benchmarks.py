@@ -55,6 +55,11 @@ def all_tasks() -> dict[str, Task]:
     return dict(sorted(found.items()))
 
 
+def folder_name(task: Task) -> str:
+    """The folder of a task's benchmark among others: its name in lower-case letters and digits, e.g. "ekman6"."""
+    return re.sub(r"[^a-z0-9]", "", task.benchmark.lower())
+
+
 def to_prompt(task: Task, sample: Sample) -> str:
     """The user's words for one sample: the question, after the sample's text where the task has one.
 
