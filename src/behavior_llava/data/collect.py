@@ -106,15 +106,15 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
 
 
 def _posts(stream: Iterator[Post | Fault], faults: Counter[str], limit: int | None) -> Iterator[Post]:
-    count = 0
+    counts: Counter[str] = Counter()
     for item in stream:
         if isinstance(item, Fault):
             faults[item.reason] += 1
             continue
-        if limit is not None and count >= limit:
-            continue
-        count += 1
-        yield item
+        # the sandbox yields the posts of several sources
+        counts[item.source] += 1
+        if limit is None or counts[item.source] <= limit:
+            yield item
 
 
 _JOINED = pa.schema([("post", pa.struct(list(POSTS))), ("comments", pa.list_(pa.struct(list(COMMENTS))))])

@@ -84,6 +84,7 @@ class _Drawing:
 
     images: list[tuple[Any, ...]] = field(default_factory=list)
     videos: list[tuple[Any, ...]] = field(default_factory=list)
+    near_copies: list[tuple[Any, ...]] = field(default_factory=list)
     copies: list[tuple[Any, ...]] = field(default_factory=list)
 
     def image(self, path: Path, content: Content, *seed: int) -> None:
@@ -107,7 +108,8 @@ def fetch(config: Config, folder: Path) -> None:
     for label, function, jobs in (
         ("drawing images", writers.save_image, drawing.images),
         ("drawing videos", writers.save_video, drawing.videos),
-        ("copying reposts", writers.near_copy, drawing.copies),
+        ("copying reposts", writers.near_copy, drawing.near_copies),
+        ("copying films", writers.copy, drawing.copies),
     ):
         if not jobs:
             continue
@@ -147,20 +149,24 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
     submissions: list[dict[str, Any]] = []
     comments: list[dict[str, Any]] = []
     broken: list[str] = []
+    drawn: list[tuple[str, Content]] = []
     for number in range(config.images):
         rng = _rng(config, 1, number)
         content = draw_content(rng)
         name = _post_id(number)
+        original = drawn[int(rng.integers(len(drawn)))] if drawn and rng.random() < RATES["repost"] else None
+        if original is not None:
+            content = original[1]
         large = rng.random() < 0.5
         created = START_UTC + int(rng.integers(0, 29 * DAY_S))
         age_days = float(rng.choice((0.1, 2.0, 10.0, 30.0), p=(0.05, 0.15, 0.4, 0.4)))
         received = receivers.receive(content, rng, signal=config.signal, channel_size=20_000 if large else 800, age_days=age_days)
         drawing_path = folder / "media" / f"{name}.jpg"
-        if rng.random() < RATES["repost"] and submissions:
-            original = submissions[int(rng.integers(len(submissions)))]["id"]
-            drawing.copies.append((str(folder / "media" / f"{original}.jpg"), str(drawing_path)))
+        if original is not None:
+            drawing.near_copies.append((str(folder / "media" / f"{original[0]}.jpg"), str(drawing_path)))
         elif rng.random() >= RATES["missing"]:
             drawing.image(drawing_path, content, config.seed, 1, number)
+            drawn.append((name, content))
             if rng.random() < RATES["corrupt"]:
                 broken.append(f"{name}.jpg")
         facts[f"reddit:{name}"] = _fact(content)
@@ -435,7 +441,9 @@ def _write_films(config: Config, folder: Path, splits: dict[str, int], drawing: 
             drawing.video(lvu / "videos" / f"{youtube_id}.mp4", film, config.seed, 20 + place, number)
             scenes[split].append(f"{SCENES.index(content.scene)} {content.scene} {youtube_id} tt{number:07d}\n")
             if split != "val":
-                drawing.video(ekman / "video" / label / f"{key}.mp4", film, config.seed, 20 + place, number)
+                twin = ekman / "video" / label / f"{key}.mp4"
+                twin.parent.mkdir(parents=True, exist_ok=True)
+                drawing.copies.append((str(lvu / "videos" / f"{youtube_id}.mp4"), str(twin)))
                 lists[split].append(f"{label}/{key}" + (f" {classes.index(label) + 1}" if split == "train" else "") + "\n")
                 groups[f"{label}/{key}"] = _group(content)
     for split, lines in lists.items():

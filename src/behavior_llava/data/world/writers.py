@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from behavior_llava.data.world.drawing import SIZE, draw_image
 FPS = 8
 AUDIO_RATE = 8000
 SHOT_S = (1.0, 1.25, 1.5)
+_AAC = {"aac_coder": "fast"}
+_AAC_FRAME = 1024
 _LIGHT = np.array([(0.62, 0.72, 1.0), (1.12, 1.05, 0.85), (0.8, 0.55, 0.6)])
 """A colour cast a shot, so that a cut is visible as in real footage."""
 
@@ -84,6 +88,29 @@ def save_image(path: str, content: Content, seed: tuple[int, ...], quality: int 
     part.replace(target)
 
 
+@cache
+def _tones(seconds: tuple[float, ...]) -> tuple[tuple[bytes, int], ...]:
+    """A tone a shot as AAC: (packet, start in samples). Films of equal cuts sound the same; encoding is done once."""
+    wave = np.concatenate(
+        [
+            np.sin(2 * np.pi * (220 + 110 * number) * np.arange(int(length * AUDIO_RATE)) / AUDIO_RATE)
+            for number, length in enumerate(seconds)
+        ]
+    )
+    wave = (0.2 * wave).astype(np.float32)[None]
+    encoder = av.CodecContext.create("aac", "w")
+    encoder.sample_rate, encoder.layout, encoder.format = AUDIO_RATE, "mono", "fltp"  # type: ignore[attr-defined]
+    encoder.options = _AAC
+    packets = []
+    for start in [*range(0, wave.shape[1] - _AAC_FRAME + 1, _AAC_FRAME), None]:
+        sound = None
+        if start is not None:
+            sound = av.AudioFrame.from_ndarray(wave[:, start : start + _AAC_FRAME], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = AUDIO_RATE, start, Fraction(1, AUDIO_RATE)
+        packets += [(bytes(packet), int(packet.pts or 0)) for packet in encoder.encode(sound)]
+    return tuple(packets)
+
+
 def save_video(path: str, film: Film, seed: tuple[int, ...]) -> None:
     """Draws and writes one mp4 (H.264 pictures, AAC tones), unless it is there."""
     target = Path(path)
@@ -96,7 +123,7 @@ def save_video(path: str, film: Film, seed: tuple[int, ...]) -> None:
         video.width = video.height = SIZE
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
-        audio = container.add_stream("aac", rate=AUDIO_RATE)
+        audio = container.add_stream("aac", rate=AUDIO_RATE, options=_AAC)
         for number, shot in enumerate(film.shots):
             picture = np.asarray(draw_image(shot.content, rng), np.float32) * _LIGHT[number % len(_LIGHT)]
             still = np.clip(picture, 0, 255).astype(np.uint8)
@@ -105,16 +132,12 @@ def save_video(path: str, film: Film, seed: tuple[int, ...]) -> None:
                 frame = av.VideoFrame.from_ndarray(shaken if tick % 2 else still, format="rgb24")
                 container.mux(video.encode(frame))
         container.mux(video.encode())
-        tones = [
-            np.sin(2 * np.pi * (220 + 110 * number) * np.arange(int(shot.seconds * AUDIO_RATE)) / AUDIO_RATE)
-            for number, shot in enumerate(film.shots)
-        ]
-        wave = (0.2 * np.concatenate(tones)).astype(np.float32)[None]
-        for start in range(0, wave.shape[1] - 1023, 1024):
-            sound = av.AudioFrame.from_ndarray(wave[:, start : start + 1024], format="fltp", layout="mono")
-            sound.sample_rate, sound.pts, sound.time_base = AUDIO_RATE, start, Fraction(1, AUDIO_RATE)
-            container.mux(audio.encode(sound))
-        container.mux(audio.encode())
+        for data, start in _tones(tuple(shot.seconds for shot in film.shots)):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = audio, Fraction(1, AUDIO_RATE)
+            packet.pts = packet.dts = start
+            packet.duration = _AAC_FRAME
+            container.mux(packet)
     part.replace(target)
 
 
@@ -156,4 +179,14 @@ def near_copy(source: str, target: str) -> None:
         brighter = image.convert("RGB").point([min(255, value + 4) for value in range(256)] * 3)
     part = place.with_suffix(f".{os.getpid()}.part")
     brighter.save(part, "JPEG", quality=70)
+    part.replace(place)
+
+
+def copy(source: str, target: str) -> None:
+    """The same file under another name, unless it is there."""
+    place = Path(target)
+    if place.exists():
+        return
+    part = place.with_suffix(f".{os.getpid()}.part")
+    shutil.copyfile(source, part)
     part.replace(place)
