@@ -8,8 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import av
+import numpy as np
 import pytest
+from PIL import Image
+
+from behavior_llava.core.media import FrameStore, sha256
+from behavior_llava.core.schema import Media
+
+if TYPE_CHECKING:
+    from behavior_llava.models.auto import VisionLanguageModel
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +67,61 @@ def chromium() -> str:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+# ---- a model small enough for tests ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA on disk with random weights, large enough that any changed input changes the output."""
+    from behavior_llava.models.tiny import TinyConfig, build
+
+    words = "joy anger sadness happy sky red blue it was a good day what do viewers feel describe Joyful".split()
+    texts = [f"USER: {first} {second} ASSISTANT: {second}" for first in words for second in words]
+    texts += [f"{number:02d}" for number in range(100)] * 5
+    config = TinyConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_vision_layers=2,
+        num_heads=2,
+        image_size=32,
+        initializer_range=0.3,
+        vocab_size=420,
+    )
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    build(config, texts, folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Media]:
+    """Four pictures, "a" to "d", and a video of two scenes, "clip"."""
+    folder = tmp_path_factory.mktemp("media")
+    found = {}
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        path = folder / f"{name}.png"
+        pixels = rng.integers(0, 256, (6, 6, 3), np.uint8)
+        Image.fromarray(pixels).resize((48, 48), Image.Resampling.NEAREST).save(path)
+        found[name] = Media(str(path), "image", sha256(path))
+    path = folder / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width = stream.height = 48
+        stream.pix_fmt = "yuv420p"
+        for number in range(16):
+            color = (200, 40, 40) if number < 8 else (40, 60, 200)
+            frame = av.VideoFrame.from_ndarray(np.full((48, 48, 3), color, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    found["clip"] = Media(str(path), "video", sha256(path), (0.5, 1.5))
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
+    """The tiny model, loaded; to be read only."""
+    from behavior_llava.models.auto import load
+
+    return load(str(tiny_folder), FrameStore(tmp_path_factory.mktemp("frames")), device="cpu")

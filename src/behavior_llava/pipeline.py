@@ -27,10 +27,10 @@ from pydantic import Field, model_validator
 from behavior_llava.core import chunks
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import Stage, fingerprint, folder_state, only_one
+from behavior_llava.core.manifest import LOCK, Stage, fingerprint, folder_state, only_one, write_json
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example, Media, Post, Task
-from behavior_llava.data import arms, blift, verbalizer
+from behavior_llava.data import arms, blift, funnel, verbalizer
 from behavior_llava.data.behaviors import likes, replay
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, source_of, world_folder
@@ -42,6 +42,7 @@ from behavior_llava.reporting.report import ReportConfig
 from behavior_llava.training import base
 from behavior_llava.training.base import BaseConfig
 from behavior_llava.training.trainer import TrainConfig, loss_curve, train
+from behavior_llava.training.trainer import arguments as training_arguments
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,15 @@ class RunConfig(Config):
         for name in (*self.evaluate.tasks, *self.evaluate.finetune.tasks):
             if name not in known:
                 raise UserError(f"no task called {name!r}", where="evaluate.tasks", remedy=f"there are: {', '.join(known)}")
+        if self.evaluate.primary not in self.evaluate.settings:
+            raise UserError(f"{self.evaluate.primary!r} is not evaluated", where="evaluate.primary", remedy=f"name one of {', '.join(self.evaluate.settings)}")
         verbalizer.load_template(self.build.template)
         for kind in self.build.behaviors:
             verbalizer.behavior_of(kind, where="build.behaviors")
+        for entry in self.collect.sources:
+            source_of(entry)
+        for filters in (blift.DEFAULT_FILTERS | self.build.filters).values():
+            funnel.ready([blift.named_filter(entry) for entry in filters])
         return self
 
 
@@ -111,6 +118,45 @@ class Run:
     folder: Path
     limit: int | None = None
     _told: set[str] = field(default_factory=set)
+
+    def check(self, until: str) -> None:
+        """What can be known to be wrong before hours of work: device, paths, model, arguments, benchmarks.
+
+        Raises:
+            UserError: the first thing at fault.
+        """
+        config = self.config
+        auto.pick_device(config.device)
+        for entry in config.collect.sources:
+            for path in _paths(source_of(entry)[1]):
+                if not path.exists():
+                    raise UserError("no such file or folder", where=path, remedy=f"check the paths of collect.sources ({entry.kind})")
+        if until == "collect":
+            return
+        if "ceiling" in config.arms and self.sandbox is None:
+            raise UserError("the arm ceiling needs the sandbox's true labels", where="arms", remedy="leave ceiling out for real data")
+        if config.model != "tiny":
+            auto.check(config.model)
+        if config.model == "tiny" or config.training.ratio:
+            given = self.instruction
+            if config.base.instruction is not None and not given.is_file():
+                raise UserError("no such instruction file", where=given, remedy="give LLaVA JSON in base.instruction, or null for the sandbox's")
+        for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
+            training_arguments(settings, self.folder / "checked", seed=0, num_rows=1, on_cpu=True)
+        if until in ("evaluate", "report"):
+            self._check_benchmarks()
+
+    def _check_benchmarks(self) -> None:
+        known, settings = benchmarks.all_tasks(), self.config.evaluate
+        for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks)):
+            folder = self.benchmark(known[name])
+            if settings.benchmarks is None:
+                continue  # the sandbox writes them later
+            if not folder.is_dir():
+                raise UserError("no such benchmark folder", where=folder, remedy=f"put {known[name].benchmark} there, or leave {name} out of evaluate.tasks")
+            known[name].load(folder, known[name].test_split)
+            if name in settings.finetune.tasks:
+                known[name].load(folder, known[name].train_split)
 
     # ---- what stages share ----
 
@@ -205,6 +251,31 @@ class Run:
                 facts |= blift.select(self.config.build, collected.folder, stage.folder)
         return stage
 
+    def nothing_left(self) -> str | None:
+        """Why no post passed the filters, as a clause; None where some did."""
+        told = self.selected().manifest()
+        return None if told["kept"] else f"none of {told['rows_in']} posts is left (dropped: {told['nothing_left']})"
+
+    def require_posts(self) -> None:
+        """Refuses to train arms on nothing.
+
+        Raises:
+            UserError: no post is left to learn from.
+        """
+        if self._trained_arms() and (nothing := self.nothing_left()) is not None:
+            raise UserError(nothing, where=self.selected().folder, remedy="loosen the filters, or put the media where the source looks for them")
+
+    def built(self) -> list[Stage]:
+        """What every arm learns; a build that leaves no post ends well and says so."""
+        if (nothing := self.nothing_left()) is not None:
+            log.warning("%s; there is nothing to build, see %s", nothing, self.selected().folder / "manifest.json")
+            return []
+        return [self.arm(name, seed) for seed in self.config.seeds for name in self._trained_arms()]
+
+    def _trained_arms(self) -> list[str]:
+        kinds = self.config.build.behaviors
+        return [name for name in self.config.arms if arms.arm(name, kinds, where="arms").is_trained]
+
     def instruction_rows(self) -> dict[str, list[Example]]:
         """The base's instruction rows, by data set."""
         if not hasattr(self, "_instruction"):
@@ -236,8 +307,7 @@ class Run:
                 if not (start / "processor_config.json").exists():
                     base.build_tiny(settings.tiny, rows, self._template_words(), start, seed=seed)
                 sizes = {name: float(len(values)) for name, values in rows.items()}
-                window = settings.window_batches * _batch(settings.train)
-                ordered = base.ordered(rows, sizes, epochs=settings.train.epochs, seed=seed, window=window)
+                ordered = base.ordered(rows, sizes, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train))
                 facts |= train(self.load(start), ordered, settings.train, stage.folder, seed=seed, label=f"training the base, seed {seed}")
         return str(stage.folder / "model"), stage
 
@@ -270,8 +340,13 @@ class Run:
             found, left_out = blift.rows_of(selected.folder, self.viewer, blift.captions(captioned.folder / "scenes"), split)
             if left_out:
                 log.info("%s posts of %s are left out: %s", sum(left_out.values()), split, dict(left_out))
-            setattr(self, key, found)
-        return getattr(self, key)
+            setattr(self, key, (found, left_out))
+        return getattr(self, key)[0]
+
+    def left_out(self, seed: int, split: str) -> dict[str, int]:
+        """Why posts of a split cannot be said: reason -> posts."""
+        self.rows(seed, split)
+        return dict(getattr(self, f"_rows_{seed}_{split}")[1])
 
     def arm(self, name: str, seed: int) -> Stage:
         """What one arm learns."""
@@ -294,7 +369,12 @@ class Run:
                 facts["rows"] = blift.save(stage.folder / "examples.parquet", examples)
                 facts["excluded"] = len(drawn.excluded)
                 if not facts["rows"]:
-                    raise UserError("no post is left to learn from", where=stage.folder, remedy="see the survivors in build/posts/manifest.json")
+                    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.left_out(seed, "train").items()))
+                    raise UserError(
+                        f"no post is left to learn from ({reasons or 'none could exchange its behavior'})",
+                        where=stage.folder,
+                        remedy="where captions are missing, train the base longer; else collect more posts",
+                    )
                 if meaning.says == "received":
                     left = blift.agreement(self.template, kinds, rows, drawn)
                     facts["agreement"] = {key: getattr(left, key) for key in left.__slots__}
@@ -321,8 +401,7 @@ class Run:
                 ratio = {"behavior": float(len(own))}
                 total = sum(map(len, others.values()))
                 ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
-                window = self.config.base.window_batches * _batch(settings.train)
-                ordered = base.ordered({"behavior": own, **others}, ratio, epochs=settings.train.epochs, seed=seed, window=window)
+                ordered = base.ordered({"behavior": own, **others}, ratio, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train))
                 facts |= train(self.load(place), ordered, settings.train, stage.folder, seed=seed, label=f"training {name}, seed {seed}")
         return str(stage.folder / "model"), stage
 
@@ -403,13 +482,14 @@ class Run:
         settings = self.config.evaluate.finetune
         folder = stage.folder / "finetuned" / f"{task.name}-{fraction:g}"
         questions = self.prepared(task, task.train_split).questions
-        if not (folder / "loss.json").exists() or not (folder / "model").exists():
+        # written last: a model folder may be a part of one
+        if not (folder / "trained.json").exists():
             rows = [question.example for question in questions]
             order = base.mixture.order({"labels": len(rows)}, {"labels": 1.0}, epochs=1, seed=seed)[0][1]
             share = [rows[index] for index in order[: max(1, round(fraction * len(rows)))]]
-            ordered = base.ordered({"labels": share}, {"labels": 1.0}, epochs=settings.train.epochs, seed=seed, window=1)
+            ordered = base.ordered({"labels": share}, {"labels": 1.0}, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train))
             label = f"{name}: fine-tuning on {len(share)} labels of {task.name}"
-            train(self.load(place), ordered, settings.train, folder, seed=seed, label=label)
+            write_json(folder / "trained.json", train(self.load(place), ordered, settings.train, folder, seed=seed, label=label))
         asked = self._asked(str(folder / "model"), name, seed)
         prepared = self.prepared(task, task.test_split)
         return evaluator.ask(asked, prepared, "finetuned", self.config.evaluate, stage.folder / "answers", label_fraction=fraction)
@@ -492,13 +572,20 @@ def _as_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _batch(settings: TrainConfig) -> int:
+def _step_rows(settings: TrainConfig) -> int:
     arguments = settings.arguments
     return int(arguments.get("per_device_train_batch_size", 32)) * int(arguments.get("gradient_accumulation_steps", 1))
 
 
 def _paths(settings: Any) -> list[Path]:
     return [value for _, value in settings if isinstance(value, Path)]
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_file():
+        raise UserError("is a file", where=folder, remedy="give a folder as --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).exists():
+        raise UserError("holds files that no run wrote", where=folder, remedy="choose another --out")
 
 
 def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | None = None) -> Run:
@@ -510,13 +597,17 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
     work = Run(config, folder, limit)
     steps: dict[str, Callable[[], Any]] = {
         "collect": work.collected,
-        "build": lambda: [work.arm(name, seed) for seed in config.seeds for name in config.arms if name != "base"],
+        "build": work.built,
         "train": lambda: [work.trained(name, seed) for seed in config.seeds for name in config.arms],
         "evaluate": lambda: [work.evaluated(name, seed) for seed in config.seeds for name in config.arms],
         "report": work.reported,
     }
+    _refuse_foreign(folder)
+    work.check(until)
     with only_one(folder):
         (folder / "config.yaml").write_text(_as_yaml(config), encoding="utf-8")
+        if until not in ("collect", "build"):
+            work.require_posts()
         steps[until]()
     return work
 

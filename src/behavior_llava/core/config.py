@@ -7,6 +7,7 @@ YAML holds values only: no code paths, no inheritance, no interpolation.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ class Config(BaseModel):
 
 C = TypeVar("C", bound=BaseModel)
 
+_SHORT = reprlib.Repr()  # YAML's anchors can make a value larger than any memory
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
+
 
 def load(model: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """The config at `path` with "key.subkey=value" overrides applied.
@@ -38,10 +42,7 @@ def load(model: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
         raise UserError("no such config file", where=path, remedy="give the path of a YAML file, e.g. configs/quickstart.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read as a config ({type(error).__name__})", where=path, remedy="give the path of a YAML file") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"is not valid YAML: {' '.join(str(error).split())}", where=path, remedy="correct that line") from error
+    values = _parsed(text, where=path)
     if not isinstance(values, dict):
         raise UserError(f"holds {type(values).__name__}, not a mapping of settings", where=path, remedy="write one setting a line, `key: value`")
     for override in overrides:
@@ -55,6 +56,13 @@ def check(model: type[C], values: Mapping[str, Any], *, where: object) -> C:
         return model.model_validate(values)
     except ValidationError as error:
         raise UserError("; ".join(_complaints(model, error)), where=where, remedy="correct the config or the --set") from None
+
+
+def _parsed(text: str, *, where: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date such as 2024-13-45
+        raise UserError(f"is not valid YAML: {' '.join(str(error).split())}", where=where, remedy="correct that line") from error
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -72,7 +80,7 @@ def _set(values: dict[str, Any], override: str) -> None:
             place = place[part]
         if not isinstance(place, (dict, list)):
             raise UserError(f"{part!r} is a single value, it has no {last!r}", where=f"--set {override}", remedy="name an existing setting")
-    value = yaml.safe_load(text)
+    value = _parsed(text, where=f"--set {override}")
     if isinstance(place, list):
         _item(place, last, override)
         place[int(last)] = value
@@ -81,7 +89,7 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 
 def _item(place: list[Any], part: str, override: str) -> Any:
-    if not part.isdigit() or int(part) >= len(place):
+    if not part.isdecimal() or int(part) >= len(place):
         raise UserError(f"{part!r} is not a place in a list of {len(place)}", where=f"--set {override}", remedy="count from 0")
     return place[int(part)]
 
@@ -99,7 +107,7 @@ def _complaints(model: type[BaseModel], error: ValidationError) -> list[str]:
         elif item["type"] == "missing":
             complaints.append(f"{place!r} is required")
         else:
-            complaints.append(f"{place}: {item['msg']} (found {item['input']!r})")
+            complaints.append(f"{place}: {item['msg']} (found {_SHORT.repr(item['input'])})")
     return complaints
 
 

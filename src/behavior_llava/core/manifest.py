@@ -28,7 +28,7 @@ from behavior_llava.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PLAN, MANIFEST = "plan.json", "manifest.json"
+PLAN, MANIFEST, LOCK = "plan.json", "manifest.json", ".lock"
 _VERSIONED = ("behavior-llava", "torch", "transformers", "accelerate", "daft", "pyarrow", "numpy", "av", "pillow")
 
 
@@ -120,11 +120,16 @@ class Stage:
             UserError: the folder holds files that no stage of ours wrote.
         """
         stored = self._stored_plan()
-        if stored is None and self.folder.exists() and any(self.folder.iterdir()):
+        gone = self.folder.with_name(f"{self.folder.name}.gone")
+        if gone.exists():
+            shutil.rmtree(gone)
+        if stored is None and self.folder.exists() and any(path.suffix != ".part" for path in self.folder.iterdir()):
             raise UserError("holds files that no run wrote", where=self.folder, remedy="choose another --out")
         if stored is not None and stored != self.plan:
             log.info("%s starts again: %s", self.name, "; ".join(differences(stored, self.plan)))
-            shutil.rmtree(self.folder)
+            # renamed first: a removal that is cut off must not leave half a stage under its name
+            self.folder.rename(gone)
+            shutil.rmtree(gone)
         elif stored is not None:
             log.info("%s continues", self.name)
             (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -152,7 +157,7 @@ class Stage:
 def only_one(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process; a UserError where another process is at work in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -234,6 +234,7 @@ class FrameStore:
 
 
 def _serve(connection: multiprocessing.connection.Connection, function: Callable[..., Any]) -> None:
+    connection.send(("ready", None))
     while True:
         try:
             arguments = connection.recv()
@@ -258,6 +259,11 @@ class _Worker:
         self._process = context.Process(target=_serve, args=(theirs, self._function), daemon=True)
         self._process.start()
         theirs.close()
+        try:
+            self._connection.recv()
+        except EOFError:
+            # no fault of a file: the function itself cannot be imported there
+            raise RuntimeError(f"a worker for {self._function.__name__} ends before it begins; see its trace above") from None
 
     def call(self, arguments: tuple[Any, ...]) -> Any:
         """The function's result, or a MediaFault as a value."""

@@ -113,7 +113,7 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
         of_source = posts.where(col("source") == source).collect()
         of_comments = comments.join(of_source.select(col("id").alias("post_id")), on="post_id", how="semi").collect()
         declared = config.filters.get(source, DEFAULT_FILTERS.get(source, ()))
-        result = funnel.run(of_source, of_comments, [_filter(entry) for entry in declared], dropped_dir=folder / "dropped" / source)
+        result = funnel.run(of_source, of_comments, [named_filter(entry) for entry in declared], dropped_dir=folder / "dropped" / source)
         survivors[source] = result.survivors
         kept.append(result)
     all_posts = reduce(daft.DataFrame.concat, [part.posts for part in kept])
@@ -121,7 +121,7 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
     rows_in, rows_kept = posts.count_rows(), all_posts.count_rows()
     told = {"rows_in": rows_in, "kept": rows_kept, "survivors": survivors}
     if not rows_kept:
-        reasons = ", ".join(f"{row['filter']} {row['dropped']}" for rows in survivors.values() for row in rows if row["dropped"])
+        reasons = ", ".join(f"{row['filter']} {row['dropped']}" for rows in survivors.values() for row in rows if row["table"] == "posts" and row["dropped"])
         # no posts is a finding about the data, not a fault: the stage ends well and says so
         _write(folder, all_posts, all_comments)
         return {**told, "splits": {}, "nothing_left": reasons}
@@ -130,7 +130,8 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
     return {**told, "splits": dict(sorted(Counter(divided.select("split").to_pydict()["split"]).items()))}
 
 
-def _filter(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+def named_filter(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """A filter of the config as its name and its parameters."""
     if isinstance(entry, str):
         return entry, {}
     if len(entry) != 1:

@@ -6,6 +6,7 @@ row, a record that cannot be parsed a counted fault. Called by pipeline.py's col
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -97,6 +98,8 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
     total = seen + sum(count for reason, count in faults.items() if reason not in media_faults)
     if broken > config.max_fault_rate * total:
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items()) if reason not in NOT_FAULTS)
+        # files that are mended must be measured again
+        shutil.rmtree(folder / "joined")
         raise UserError(
             f"{broken} of {total} records are broken ({told}), more than max_fault_rate {config.max_fault_rate:.0%}",
             where="collect",

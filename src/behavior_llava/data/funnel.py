@@ -56,6 +56,19 @@ def _params(name: str, declared: Filter[Any], values: dict[str, Any]) -> BaseMod
         raise UserError(f"{first['input']!r} is refused: {first['msg']}", where=place) from fault
 
 
+def ready(filters: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, Filter[Any], BaseModel]]:
+    """The declared filters with their checked parameters.
+
+    Raises:
+        UserError: for an unknown filter or parameter.
+    """
+    chosen = [
+        (name, discover.get("data.filters", "FILTER", name, where="filters"), values)
+        for name, values in filters
+    ]
+    return [(name, declared, _params(name, declared, values)) for name, declared, values in chosen]
+
+
 def _count(name: str, table: str, counts: tuple[int, int, int], pooled: int = 0) -> dict[str, Any]:
     """One line of the funnel; a filter that loses or invents rows is a fault of ours."""
     rows_in, kept, dropped = counts
@@ -137,15 +150,11 @@ def run(
         UserError: for an unknown filter or parameter, repeated ids, and comments without a post.
         RuntimeError: where a filter's counts do not add up.
     """
-    chosen = [
-        (name, discover.get("data.filters", "FILTER", name, where="filters"), values)
-        for name, values in filters
-    ]
-    ready = [(name, declared, _params(name, declared, values)) for name, declared, values in chosen]
+    declared_filters = ready(filters)
     posts, comments = posts.collect(), comments.collect()
     _check_ids(posts, comments)
     survivors = []
-    for place, (name, declared, params) in enumerate(ready):
+    for place, (name, declared, params) in enumerate(declared_filters):
         before = posts if declared.table == "posts" else comments
         kept, dropped = _parted(declared.measure(posts, comments, params), declared.keep(params))
         counts = before.count_rows(), kept.count_rows(), dropped.count_rows()

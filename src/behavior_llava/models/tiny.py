@@ -30,7 +30,7 @@ class TinyConfig(Config):
     """Sizes of the small model."""
 
     hidden_size: int = 128
-    num_layers: int = 3
+    num_layers: int = 2
     num_vision_layers: int = 3
     num_heads: int = 4
     image_size: int = 64

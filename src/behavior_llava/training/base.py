@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field
-
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example
@@ -20,6 +18,10 @@ from behavior_llava.data.viewing import Viewer
 from behavior_llava.models.tiny import TinyConfig, build
 from behavior_llava.training import mixture
 from behavior_llava.training.trainer import TrainConfig
+
+
+BASE = "base"
+"""How the names of the instruction data sets begin."""
 
 
 class BaseConfig(Config):
@@ -33,7 +35,6 @@ class BaseConfig(Config):
     instruction: Path | None = None
     tiny: TinyConfig = TinyConfig()
     train: TrainConfig = TrainConfig(epochs=2)
-    window_batches: int = Field(default=4, ge=1, description="batches within which rows of one kind are put together")
 
 
 def instruction_rows(path: Path, viewer: Viewer) -> dict[str, list[Example]]:
@@ -44,22 +45,35 @@ def instruction_rows(path: Path, viewer: Viewer) -> dict[str, list[Example]]:
     """
     rows = instruction.read(path)
     items = [(None, None) if row.media is None else (row.media.path, row.media.kind) for row in rows]
-    found: dict[str, list[Example]] = {"base_media": [], "base_text": []}
+    found: dict[str, list[Example]] = {f"{BASE}_media": [], f"{BASE}_text": []}
     for row, view in zip(rows, viewer.views(items, label="reading instruction data"), strict=True):
         if isinstance(view, str):
             raise UserError(f"media cannot be read ({view})", where=f"{path}: {row.id}", remedy="mend or remove that row")
         if view is None:
-            found["base_text"].append(row)
+            found[f"{BASE}_text"].append(row)
         else:
-            found["base_media"].append(replace(row, media=view.media()))
+            found[f"{BASE}_media"].append(replace(row, media=view.media()))
     return {name: rows for name, rows in found.items() if rows}
 
 
-def ordered(data: dict[str, Sequence[Example]], ratio: dict[str, float], *, epochs: float, seed: int, window: int) -> list[Example]:
-    """Rows of named data sets in training order; the first data set's epochs are counted."""
+def ordered(
+    data: dict[str, Sequence[Example]], ratio: dict[str, float], *, epochs: float, seed: int, step_rows: int
+) -> list[Example]:
+    """Rows of named data sets in training order; the first data set's epochs are counted.
+
+    Args:
+        step_rows: rows of one optimizer step. Within a step, and only there, rows of about one length are put together: the step's
+            gradient stays the same, and its micro-batches are padded less.
+    """
     drawn = mixture.order({name: len(rows) for name, rows in data.items()}, ratio, epochs=epochs, seed=seed)
-    sequence = mixture.grouped(mixture.interleave(drawn, seed=seed), window=window)
-    return [data[name][row] for name, row in sequence]
+    rows = [data[name][number] for name, number in mixture.interleave(drawn, seed=seed)]
+    steps = (rows[start : start + step_rows] for start in range(0, len(rows), step_rows))
+    return [row for step in steps for row in sorted(step, key=_length)]
+
+
+def _length(row: Example) -> tuple[int, int]:
+    pictures = 0 if row.media is None else max(1, len(row.media.times_s))
+    return pictures, len(row.prompt.split()) + len((row.completion or "").split())
 
 
 def build_tiny(config: TinyConfig, data: dict[str, list[Example]], template_texts: Sequence[str], folder: Path, *, seed: int) -> None:

@@ -48,14 +48,3 @@ def interleave(drawn: list[tuple[str, np.ndarray]], *, seed: int) -> list[tuple[
         keys += [(float(place), number, name, int(row)) for place, row in zip(places, rows, strict=True)]
     keys.sort()
     return [(name, row) for _, _, name, row in keys]
-
-
-def grouped(sequence: list[tuple[str, int]], *, window: int) -> list[tuple[str, int]]:
-    """The sequence with every stretch of `window` rows sorted by data set, so that a batch holds rows of about one length.
-
-    Padding is computed like everything else: mixed batches cost a small model up to twice the time.
-    """
-    rows = []
-    for start in range(0, len(sequence), window):
-        rows += sorted(sequence[start : start + window], key=lambda item: item[0])
-    return rows

@@ -33,7 +33,8 @@ from behavior_llava.training.batching import Collator, gate
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete"
-"""Written into a checkpoint after everything else: one without it was cut off and is never resumed from."""
+"""Lists the files of a checkpoint and is written after them: one without it, or without one of them, was cut off while it was
+written or removed, and is never resumed from."""
 
 
 class TrainConfig(Config):
@@ -58,7 +59,8 @@ class _Checkpoints(TrainerCallback):
         self._advance = advance
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_json(folder / COMPLETE, sorted(path.name for path in folder.iterdir()))
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         self._advance()
@@ -78,7 +80,8 @@ class _Ordered(Trainer):
 
 def _last_whole_checkpoint(folder: Path) -> str | None:
     while (found := get_last_checkpoint(str(folder))) is not None:
-        if (Path(found) / COMPLETE).exists():
+        mark = Path(found) / COMPLETE
+        if mark.exists() and all((Path(found) / name).exists() for name in json.loads(mark.read_text(encoding="utf-8"))):
             return found
         log.info("checkpoint %s was cut off; it is removed", Path(found).name)
         shutil.rmtree(found)

@@ -72,7 +72,7 @@ class Config(Settings):
     page_posts: int = Field(default=200, ge=0)
     instruction_images: int = Field(default=5000, ge=1)
     instruction_videos: int = Field(default=300, ge=0)
-    instruction_texts: int = Field(default=6000, ge=0)
+    instruction_texts: int = Field(default=5000, ge=0)
     benchmark_train: int = Field(default=480, ge=16)
     benchmark_test: int = Field(default=480, ge=16)
     processes: int = Field(default=2, ge=1)
@@ -87,17 +87,19 @@ class _Drawing:
     near_copies: list[tuple[Any, ...]] = field(default_factory=list)
     copies: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def image(self, path: Path, content: Content, *seed: int) -> None:
+    def image(self, path: Path, content: Content, *seed: int, is_corrupt: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.images.append((str(path), content, seed))
+        self.images.append((str(path), content, seed, is_corrupt))
 
-    def video(self, path: Path, film: Film, *seed: int) -> None:
+    def video(self, path: Path, film: Film, *seed: int, is_corrupt: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.videos.append((str(path), film, seed))
+        self.videos.append((str(path), film, seed, is_corrupt))
 
 
 def fetch(config: Config, folder: Path) -> None:
     """Writes the whole world to `folder`; media that are there already are kept."""
+    for part in folder.rglob("*.part"):
+        part.unlink()  # left by a killed call
     drawing = _Drawing()
     facts: dict[str, dict[str, Any]] = {}
     _write_reddit(config, folder / "reddit", drawing, facts)
@@ -108,7 +110,7 @@ def fetch(config: Config, folder: Path) -> None:
     for label, function, jobs in (
         ("drawing images", writers.save_image, drawing.images),
         ("drawing videos", writers.save_video, drawing.videos),
-        ("copying reposts", writers.near_copy, drawing.near_copies),
+        ("copying reposts", writers.save_near_copy, drawing.near_copies),
         ("copying films", writers.copy, drawing.copies),
     ):
         if not jobs:
@@ -118,7 +120,6 @@ def fetch(config: Config, folder: Path) -> None:
                 if isinstance(result, Exception):
                     raise RuntimeError(f"{label} failed: {result}")
                 advance()
-    _corrupt(folder)
     writers.save_json(folder / "truth.json", facts)
     (folder / "README.txt").write_text("Synthetic: made by behavior-llava's sandbox. No real person, post or film.\n", encoding="utf-8")
 
@@ -148,8 +149,7 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
     folder.mkdir(parents=True, exist_ok=True)
     submissions: list[dict[str, Any]] = []
     comments: list[dict[str, Any]] = []
-    broken: list[str] = []
-    drawn: list[tuple[str, Content]] = []
+    drawn: list[tuple[int, Content]] = []
     for number in range(config.images):
         rng = _rng(config, 1, number)
         content = draw_content(rng)
@@ -163,12 +163,11 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
         received = receivers.receive(content, rng, signal=config.signal, channel_size=20_000 if large else 800, age_days=age_days)
         drawing_path = folder / "media" / f"{name}.jpg"
         if original is not None:
-            drawing.near_copies.append((str(folder / "media" / f"{original[0]}.jpg"), str(drawing_path)))
+            drawing.near_copies.append((str(drawing_path), content, (config.seed, 1, original[0])))
         elif rng.random() >= RATES["missing"]:
-            drawing.image(drawing_path, content, config.seed, 1, number)
-            drawn.append((name, content))
-            if rng.random() < RATES["corrupt"]:
-                broken.append(f"{name}.jpg")
+            is_corrupt = bool(rng.random() < RATES["corrupt"])
+            drawing.image(drawing_path, content, config.seed, 1, number, is_corrupt=is_corrupt)
+            drawn.append((number, content))
         facts[f"reddit:{name}"] = _fact(content)
         record = {
             "id": name,
@@ -196,7 +195,6 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
         comments += _reddit_comments(name, created, received.comments, rng)
     writers.save_dump(folder / "RS_2020-06.zst", submissions)
     writers.save_dump(folder / "RC_2020-06.zst", comments)
-    writers.save_json(folder / "broken.json", broken)
 
 
 def _reddit_comments(post: str, created: int, written: tuple[tuple[str, int], ...], rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -231,18 +229,16 @@ def _reddit_comments(post: str, created: int, written: tuple[tuple[str, int], ..
 
 def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
     (folder / "analytics").mkdir(parents=True, exist_ok=True)
-    broken: list[str] = []
     for number in range(config.videos):
         rng = _rng(config, 2, number)
-        content = draw_content(rng)
+        content = draw_content(rng, is_filmed=True)
         film = writers.draw_film(content, rng)
         name = f"Vd{_post_id(number)}xy"[:11].ljust(11, "0")
         product = PRODUCTS[int(rng.integers(len(PRODUCTS)))] if rng.random() < 0.3 else None
         spoken = ["welcome back everyone", f"look at the {content.left} here", f"brought to you by {product}" if product else "see you next time"]
         writers.save_subtitles(folder / f"{name}.en.vtt", film, spoken)
-        drawing.video(folder / f"{name}.mp4", film, config.seed, 2, number)
-        if rng.random() < RATES["corrupt"]:
-            broken.append(f"{name}.mp4")
+        is_corrupt = bool(rng.random() < RATES["corrupt"])
+        drawing.video(folder / f"{name}.mp4", film, config.seed, 2, number, is_corrupt=is_corrupt)
         channel = int(rng.integers(12))
         size = 300 * 3 ** (channel % 6)
         age_days = float(rng.choice((0.2, 5.0, 30.0, 400.0), p=(0.05, 0.15, 0.4, 0.4)))
@@ -300,7 +296,6 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
             },
         )
         _write_analytics(folder / "analytics", name, content, received.shares, rng, config.signal)
-    writers.save_json(folder / "broken.json", broken)
 
 
 def _write_analytics(folder: Path, name: str, content: Content, shares: dict[str, int], rng: np.random.Generator, signal: float) -> None:
@@ -352,11 +347,12 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
         name = f"images/{number:06d}.jpg"
         drawing.image(folder / name, content, config.seed, 4, number)
         add(f"i{number}", "Describe it.", f"Scene 1: {words.caption(content)}.", image=name)
-        if number % 4 == 0:
-            add(f"q{number}", words.SCENE_QUESTION, content.scene, image=name)
+        questions = words.questions(content)
+        question, answer = questions[number % len(questions)]
+        add(f"q{number}", question, answer, image=name)
     for number in range(config.instruction_videos):
         rng = _rng(config, 5, number)
-        film = writers.draw_film(draw_content(rng), rng)
+        film = writers.draw_film(draw_content(rng, is_filmed=True), rng)
         name = f"videos/{number:06d}.mp4"
         drawing.video(folder / name, film, config.seed, 5, number)
         told = "\n".join(f"Scene {place}: {words.caption(shot.content)}." for place, shot in enumerate(film.shots, 1))
@@ -434,7 +430,8 @@ def _write_films(config: Config, folder: Path, splits: dict[str, int], drawing: 
             rng = _rng(config, 20 + place, number)
             label = classes[number % len(classes)]
             matching = [name for name in EMOTIONS if EKMAN[name] == label]
-            content = draw_content_of(rng, matching[int(rng.integers(len(matching)))], held_out=None if split == "test" else False)
+            emotion = matching[int(rng.integers(len(matching)))]
+            content = draw_content_of(rng, emotion, held_out=None if split == "test" else False, is_filmed=True)
             film = writers.draw_film(content, rng)
             key = f"{place}{number:05d}"
             youtube_id = f"Fm{key}00000"[:11]
@@ -480,23 +477,18 @@ def _write_imdb(config: Config, folder: Path, splits: dict[str, int]) -> None:
             (target / f"{number}_{rating}.txt").write_text(text, encoding="utf-8")
 
 
-def _corrupt(folder: Path) -> None:
-    """Cuts the files short that are to be corrupt, after they were drawn."""
-    for side, media in (("reddit", "reddit/media"), ("youtube", "youtube")):
-        for name in json.loads((folder / side / "broken.json").read_text(encoding="utf-8")):
-            path = folder / media / name
-            data = path.read_bytes()
-            if len(data) > 300:
-                path.write_bytes(data[:300])
-
-
 def read(config: Config, folder: Path) -> Iterator[Post | Fault]:
-    """All posts of the world, through the sources that read the real formats; every one marked synthetic."""
+    """All posts of the world, through the sources that read the real formats; every one marked synthetic.
+
+    A side without posts is not read: a world of no posts at all still has instruction data and benchmarks.
+    """
     licence = "synthetic, CC0"
     parts = (
-        reddit.SOURCE.read(reddit.Config(path=folder / "reddit", media=folder / "reddit" / "media", licence=licence), folder),
-        youtube.SOURCE.read(youtube.Config(path=folder / "youtube", licence=licence), folder),
-        table.SOURCE.read(
+        config.images
+        and reddit.SOURCE.read(reddit.Config(path=folder / "reddit", media=folder / "reddit" / "media", licence=licence), folder),
+        config.videos and youtube.SOURCE.read(youtube.Config(path=folder / "youtube", licence=licence), folder),
+        config.page_posts
+        and table.SOURCE.read(
             table.Config(
                 path=folder / "page" / "export.csv",
                 platform="page",
@@ -519,7 +511,7 @@ def read(config: Config, folder: Path) -> Iterator[Post | Fault]:
         ),
     )
     for part in parts:
-        for post in part:
+        for post in part or ():
             yield replace(post, is_synthetic=True) if isinstance(post, Post) else post
 
 

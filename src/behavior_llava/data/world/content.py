@@ -107,11 +107,12 @@ def is_held_out(content: Content) -> bool:
     return digest[0] < 51
 
 
-def draw_content(rng: np.random.Generator, *, held_out: bool | None = False) -> Content:
+def draw_content(rng: np.random.Generator, *, held_out: bool | None = False, is_filmed: bool = False) -> Content:
     """One content at random.
 
     Args:
         held_out: False for training material, True for held-out combinations only, None for either.
+        is_filmed: True for the content of a film: its scenes without face and event are training material too.
     """
     while True:
         pair = [str(rng.choice(OBJECTS)), str(rng.choice(OBJECTS))]
@@ -127,14 +128,19 @@ def draw_content(rng: np.random.Generator, *, held_out: bool | None = False) -> 
             right=pair[1],
             is_contrasty=bool(rng.random() < 0.3),
         )
-        if held_out is None or is_held_out(content) == held_out:
+        shown = [content]
+        if is_filmed:
+            shown.append(at_scene(content, is_peak=False, action=content.action))
+        if held_out is None or any(map(is_held_out, shown)) == held_out:
             return content
 
 
-def draw_content_of(rng: np.random.Generator, emotion: str, *, held_out: bool | None = None) -> Content:
+def draw_content_of(
+    rng: np.random.Generator, emotion: str, *, held_out: bool | None = None, is_filmed: bool = False
+) -> Content:
     """One content that causes the given emotion."""
     while True:
-        content = draw_content(rng, held_out=held_out)
+        content = draw_content(rng, held_out=held_out, is_filmed=is_filmed)
         if content.emotion == emotion:
             return content
 

@@ -74,9 +74,11 @@ def _reactions(emotion: str, likes: int, rng: np.random.Generator) -> dict[str, 
 
 def replay_curve(peak_0to1: float, rng: np.random.Generator, *, signal: float, memorability: float) -> np.ndarray:
     """100 values, 0..1, the largest 1: people go back to the peak; segment 0 carries the start-up artefact."""
-    at = peak_0to1 if rng.random() < signal else rng.random()
+    is_moved = rng.random() < signal
+    at = peak_0to1 if is_moved else rng.random()
+    height = memorability if is_moved else 0.3 + 0.65 * rng.random()
     place = (np.arange(SEGMENTS) + 0.5) / SEGMENTS
-    curve = 0.15 + (0.3 + 0.7 * memorability) * np.exp(-(((place - at) / 0.12) ** 2)) + rng.normal(0, 0.03, SEGMENTS)
+    curve = 0.15 + (0.3 + 0.7 * height) * np.exp(-(((place - at) / 0.12) ** 2)) + rng.normal(0, 0.03, SEGMENTS)
     curve = np.clip(curve, 0.0, None)
     curve[0] = curve.max() * 1.05
     return curve / curve.max()

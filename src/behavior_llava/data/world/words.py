@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from behavior_llava.data.world.content import EKMAN, EMOTIONS, Content
+from behavior_llava.data.world.content import EKMAN, EMOTIONS, Content, draw_content
 
 COMMENTS: dict[str, tuple[str, ...]] = {
     "amusement": (
@@ -149,6 +149,18 @@ def caption(content: Content) -> str:
     return ", ".join(parts)
 
 
+def questions(content: Content) -> tuple[tuple[str, str], ...]:
+    """Plain questions on what is to be seen, with their answers."""
+    return (
+        (SCENE_QUESTION, content.scene),
+        ("What is the weather?", content.weather),
+        ("What is on the left?", content.left),
+        ("What is on the right?", content.right),
+        ("What face is seen?", content.expression or "none"),
+        ("What happens?", content.event or "nothing"),
+    )
+
+
 def comment(content: Content, rng: np.random.Generator, *, signal: float, noise: float) -> str:
     """What one viewer writes.
 
@@ -164,7 +176,8 @@ def comment(content: Content, rng: np.random.Generator, *, signal: float, noise:
         return _pick(rng, COMMENTS[emotion])
     if kind < 0.90:
         return _pick(rng, MEMORY if rng.random() < (memorability - 0.25) / 0.7 else FORGOTTEN)
-    return _pick(rng, SMALL_TALK).format(left=content.left, right=content.right, weather=content.weather)
+    seen = content if is_moved else draw_content(rng, held_out=None)
+    return _pick(rng, SMALL_TALK).format(left=seen.left, right=seen.right, weather=seen.weather)
 
 
 def emotion_of_words(rng: np.random.Generator, scenes: list[str] | None) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from typing import Any
 import av
 import numpy as np
 import zstandard
-from PIL import Image
 
 from behavior_llava.data.world import content as truth
 from behavior_llava.data.world.content import Content
@@ -27,6 +26,8 @@ from behavior_llava.data.world.drawing import SIZE, draw_image
 
 FPS = 8
 AUDIO_RATE = 8000
+CORRUPT_BYTES = 300
+"""What is left of a file that is to be corrupt: its header and nothing to see."""
 SHOT_S = (1.0, 1.25, 1.5)
 _AAC = {"aac_coder": "fast"}
 _AAC_FRAME = 1024
@@ -78,13 +79,20 @@ def draw_film(content: Content, rng: np.random.Generator) -> Film:
     return Film(content, tuple(shots), peak)
 
 
-def save_image(path: str, content: Content, seed: tuple[int, ...], quality: int = 90) -> None:
+def save_image(path: str, content: Content, seed: tuple[int, ...], is_corrupt: bool = False) -> None:
     """Draws and writes one JPEG, unless it is there."""
     target = Path(path)
     if target.exists():
         return
     part = target.with_suffix(f".{os.getpid()}.part")
-    draw_image(content, np.random.default_rng(seed)).save(part, "JPEG", quality=quality)
+    draw_image(content, np.random.default_rng(seed)).save(part, "JPEG", quality=90)
+    _put(part, target, is_corrupt=is_corrupt)
+
+
+def _put(part: Path, target: Path, *, is_corrupt: bool) -> None:
+    """Gives a written file its name; a corrupt one is cut short before, so that a second run finds it as it is to be."""
+    if is_corrupt:
+        os.truncate(part, CORRUPT_BYTES)
     part.replace(target)
 
 
@@ -111,7 +119,7 @@ def _tones(seconds: tuple[float, ...]) -> tuple[tuple[bytes, int], ...]:
     return tuple(packets)
 
 
-def save_video(path: str, film: Film, seed: tuple[int, ...]) -> None:
+def save_video(path: str, film: Film, seed: tuple[int, ...], is_corrupt: bool = False) -> None:
     """Draws and writes one mp4 (H.264 pictures, AAC tones), unless it is there."""
     target = Path(path)
     if target.exists():
@@ -138,7 +146,7 @@ def save_video(path: str, film: Film, seed: tuple[int, ...]) -> None:
             packet.pts = packet.dts = start
             packet.duration = _AAC_FRAME
             container.mux(packet)
-    part.replace(target)
+    _put(part, target, is_corrupt=is_corrupt)
 
 
 def save_subtitles(path: Path, film: Film, lines: Sequence[str]) -> None:
@@ -170,16 +178,18 @@ def save_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
-def near_copy(source: str, target: str) -> None:
-    """A repost: the same picture, recompressed and a little brighter, as another file."""
-    place = Path(target)
-    if place.exists():
+def save_near_copy(path: str, content: Content, seed: tuple[int, ...]) -> None:
+    """A repost: the picture of this content and seed, a little brighter and compressed more, unless it is there.
+
+    Drawn anew, because the original's file may be one that is to be corrupt.
+    """
+    target = Path(path)
+    if target.exists():
         return
-    with Image.open(source) as image:
-        brighter = image.convert("RGB").point([min(255, value + 4) for value in range(256)] * 3)
-    part = place.with_suffix(f".{os.getpid()}.part")
-    brighter.save(part, "JPEG", quality=70)
-    part.replace(place)
+    picture = draw_image(content, np.random.default_rng(seed))
+    part = target.with_suffix(f".{os.getpid()}.part")
+    picture.point([min(255, value + 4) for value in range(256)] * 3).save(part, "JPEG", quality=70)
+    part.replace(target)
 
 
 def copy(source: str, target: str) -> None:
