@@ -77,7 +77,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LLaVA on disk with random weights, large enough that any changed input changes the output."""
     from behavior_llava.models.tiny import TinyConfig, build
 
-    words = "joy anger sadness happy sky red blue it was a good day what do viewers feel describe Joyful".split()
+    words = (
+        "joy anger sadness happy sky red blue it was a good day what do viewers feel describe Joyful".split()
+    )
     texts = [f"USER: {first} {second} ASSISTANT: {second}" for first in words for second in words]
     texts += [f"{number:02d}" for number in range(100)] * 5
     config = TinyConfig(

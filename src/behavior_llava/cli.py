@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,16 +16,28 @@ from rich.markup import escape
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import console
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Behaviour data in, trained model out, next to the controls that prove what behaviour was worth.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Behaviour data in, trained model out, next to the controls that prove what behaviour was worth.",
+)
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, e.g. configs/quickstart.yaml")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Changes a setting; may be repeated.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Changes a setting; may be repeated.")
+]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/<name> by default.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many posts a source and samples a task.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be read, trained and scored, and what it would take.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Only say what would be read, trained and scored, and what it would take."
+    ),
+]
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What `list` can list."""
 
     sources = "sources"
@@ -36,7 +48,9 @@ class Kind(str, Enum):
     arms = "arms"
 
 
-def _go(until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool) -> None:
+def _go(
+    until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool
+) -> None:
     # before the libraries are imported: nothing may be fetched or sent that the config does not ask for
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -57,43 +71,57 @@ def _go(until: str, path: Path, overrides: list[str] | None, out: Path | None, l
         return
     pipeline.run(config, folder, until=until, limit=limit)
     place = folder / {"report": "report/index.html"}.get(until, "")
-    console.print(f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True)
+    console.print(
+        f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True
+    )
     if until == "report":
         console.print(f"Its numbers: {folder / 'report' / 'summary.json'}", soft_wrap=True)
 
 
 @app.command()
-def run(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+def run(
+    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+) -> None:
     """The whole way: collect, build, train, evaluate, report; continues where an earlier start stopped."""
     _go("report", config, set_, out, limit, dry_run)
 
 
 @app.command()
-def collect(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+def collect(
+    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+) -> None:
     """Reads the sources: posts, comments, and what their media files are."""
     _go("collect", config, set_, out, limit, dry_run)
 
 
 @app.command()
-def build(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+def build(
+    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+) -> None:
     """Filters, splits, captions, and each arm's rows."""
     _go("build", config, set_, out, limit, dry_run)
 
 
 @app.command()
-def train(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+def train(
+    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+) -> None:
     """Trains the base and every arm."""
     _go("train", config, set_, out, limit, dry_run)
 
 
 @app.command()
-def evaluate(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+def evaluate(
+    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+) -> None:
     """Asks every arm every task in every setting."""
     _go("evaluate", config, set_, out, limit, dry_run)
 
 
 @app.command()
-def report(config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False) -> None:
+def report(
+    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+) -> None:
     """Writes the page and summary.json."""
     _go("report", config, set_, out, limit, dry_run)
 
@@ -111,11 +139,31 @@ def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As J
     elif kind is Kind.templates:
         rows = [{"name": path.stem} for path in sorted(verbalizer.TEMPLATES.glob("*.yaml"))]
     elif kind is Kind.arms:
-        rows = [{"name": name} for name in ("base", "content_only", "content_matched", "shuffled", "behavior", "ceiling", "only_<kind>", "without_<kind>")]
+        rows = [
+            {"name": name}
+            for name in (
+                "base",
+                "content_only",
+                "content_matched",
+                "shuffled",
+                "behavior",
+                "ceiling",
+                "only_<kind>",
+                "without_<kind>",
+            )
+        ]
     else:
-        package = {Kind.sources: "data.sources", Kind.filters: "data.filters", Kind.behaviors: "data.behaviors"}[kind]
+        package = {
+            Kind.sources: "data.sources",
+            Kind.filters: "data.filters",
+            Kind.behaviors: "data.behaviors",
+        }[kind]
         rows = [{"name": name} for name in find(package, kind.value.removesuffix("s").upper())]
-    lines = [json.dumps(rows, indent=1)] if as_json else ["  ".join(str(value) for value in row.values()) for row in rows]
+    lines = (
+        [json.dumps(rows, indent=1)]
+        if as_json
+        else ["  ".join(str(value) for value in row.values()) for row in rows]
+    )
     typer.echo("\n".join(lines))
 
 

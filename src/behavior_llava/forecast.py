@@ -1,7 +1,8 @@
 """What a run would read, train and score, and about what it would take: the command line's --dry-run.
 
-Numbers come from finished stages where there are any, else from the config; what neither tells is called unknown. Time is the floating
-point operations of the training over the speed of a matrix product measured here and now, so it is an order of magnitude.
+Numbers come from finished stages where there are any, else from the config; what neither tells is called
+unknown. Time is the floating point operations of the training over the speed of a matrix product measured
+here and now, so it is an order of magnitude.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from behavior_llava.evaluation import benchmarks
 from behavior_llava.pipeline import VERBS, RunConfig
 
 TOKENS_A_ROW = {"short": 60, "paper": 500}
-"""Measured on the sandbox with its own tokenizer (short), and estimated from the paper's template of some ten scenes."""
+"""Measured on the sandbox with its own tokenizer (short), and estimated from the paper's template of some ten
+scenes."""
 UTILIZATION = 0.25
 """Share of the matrix peak that small models reach here in training; measured on the quickstart."""
 BYTES_A_PARAMETER = 16
@@ -32,7 +34,9 @@ BYTES_A_PARAMETER = 16
 
 @dataclass(frozen=True)
 class Size:
-    """A model's size: parameters that learn in an arm's stage and in all; None where the config is not at hand."""
+    """A model's size: parameters that learn in an arm's stage and in all; None where the config is not at
+    hand.
+    """
 
     parameters: int | None
     hidden: int = 0
@@ -44,11 +48,15 @@ def show(config: RunConfig, folder: Path, *, until: str, limit: int | None) -> N
     Raises:
         UserError: a source's settings or files are wrong: found before anything runs.
     """
-    console.print(f"[bold]{config.name}[/bold] in {folder}, up to {until}; nothing is written now", soft_wrap=True)
+    console.print(
+        f"[bold]{config.name}[/bold] in {folder}, up to {until}; nothing is written now", soft_wrap=True
+    )
     posts = _sources(config, folder, limit)
     verbs = VERBS[: VERBS.index(until) + 1]
     size = _size(config)
-    trained = [name for name in config.arms if arms.arm(name, config.build.behaviors, where="arms").is_trained]
+    trained = [
+        name for name in config.arms if arms.arm(name, config.build.behaviors, where="arms").is_trained
+    ]
     if "train" in verbs:
         _training(config, posts, size, trained)
     if "evaluate" in verbs:
@@ -109,23 +117,36 @@ def _size(config: RunConfig) -> Size:
 
 def _training(config: RunConfig, posts: int | None, size: Size, trained: list[str]) -> None:
     stages = len(trained) * len(config.seeds)
-    console.print(f"train: {len(config.seeds)} base model(s) and {stages} arm stage(s): {', '.join(trained)} x seeds {list(config.seeds)}", soft_wrap=True)
+    console.print(
+        f"train: {len(config.seeds)} base model(s) and {stages} arm stage(s): {', '.join(trained)} "
+        f"x seeds {list(config.seeds)}",
+        soft_wrap=True,
+    )
     if posts is None:
         console.print("rows: unknown until collect has run", soft_wrap=True)
         return
     rows = round(0.8 * posts * config.training.train.epochs * (1 + config.training.ratio))
     tokens = rows * TOKENS_A_ROW.get(config.build.template, TOKENS_A_ROW["paper"])
-    console.print(f"rows an arm stage: at most {rows:,} (80 % of the posts, {config.training.train.epochs:g} epochs, 1:{config.training.ratio:g}), about {tokens:,} tokens")
+    console.print(
+        f"rows an arm stage: at most {rows:,} (80 % of the posts, {config.training.train.epochs:g} epochs, "
+        f"1:{config.training.ratio:g}), about {tokens:,} tokens"
+    )
     if size.parameters is None:
         console.print(f"model {config.model}: its size is known once it is downloaded", soft_wrap=True)
         return
     flops = 6 * size.parameters * tokens
     speed = _matmul_flops()
     seconds = stages * flops / (speed * UTILIZATION)
-    console.print(f"operations: {flops * stages:.1e}; here {speed / 1e9:.0f} GFLOP/s at best, so about {_time(seconds)} of training on this machine")
+    console.print(
+        f"operations: {flops * stages:.1e}; here {speed / 1e9:.0f} GFLOP/s at best, "
+        f"so about {_time(seconds)} of training on this machine"
+    )
     memory = BYTES_A_PARAMETER * size.parameters + 2**31
     disk = 4 * size.parameters * (stages + len(config.seeds)) + 20_000 * posts
-    console.print(f"memory: about {_bytes(memory)}; disk: about {_bytes(disk)} (models {_bytes(4 * size.parameters)} each)")
+    console.print(
+        f"memory: about {_bytes(memory)}; disk: about {_bytes(disk)} "
+        f"(models {_bytes(4 * size.parameters)} each)"
+    )
 
 
 def _evaluation(config: RunConfig, limit: int | None) -> None:
@@ -133,13 +154,18 @@ def _evaluation(config: RunConfig, limit: int | None) -> None:
     table = Table("task", "settings", "metric", "modality", title="score")
     for name in settings.tasks:
         task = known[name]
-        asked = [setting for setting in settings.settings if setting == "zero_shot" or task.modality != "text"]
+        asked = [
+            setting for setting in settings.settings if setting == "zero_shot" or task.modality != "text"
+        ]
         if name in settings.finetune.tasks:
             asked += [f"finetuned {fraction:.0%}" for fraction in settings.finetune.fractions]
         table.add_row(name, ", ".join(asked), task.metric, task.modality)
     console.print(table)
     most = [value for value in (limit, settings.limit) if value is not None]
-    console.print(f"by {len(config.arms)} arm(s) x {len(config.seeds)} seed(s), {'all samples' if not most else f'at most {min(most)} samples'} a task")
+    console.print(
+        f"by {len(config.arms)} arm(s) x {len(config.seeds)} seed(s), "
+        f"{f'at most {min(most)} samples' if most else 'all samples'} a task"
+    )
 
 
 def _matmul_flops() -> float:

@@ -1,13 +1,13 @@
 """The whole way through: a config, and the five verbs that take it to a report.
 
     collect   sources are fetched and read: posts, comments, what their media files are
-    build     filters, splits, what is seen; the base model is made ready and writes the captions; each arm's rows
-    train     every arm from the same base, on equally many rows in the same order
+    build     filters, splits, what is seen; the base model is made ready and writes the captions; each arm's
+    rows train     every arm from the same base, on equally many rows in the same order
     evaluate  every arm on every task, in every setting; fine-tuned on shares of the labels
     report    one page and summary.json
 
-Each verb runs what it needs before itself. Stages talk through folders under the run's folder; a finished one is skipped, a
-cut-off one continues, and one whose settings or inputs changed starts again and says why.
+Each verb runs what it needs before itself. Stages talk through folders under the run's folder; a finished one
+is skipped, a cut-off one continues, and one whose settings or inputs changed starts again and says why.
 """
 
 from __future__ import annotations
@@ -93,9 +93,17 @@ class RunConfig(Config):
         known = benchmarks.all_tasks()
         for name in (*self.evaluate.tasks, *self.evaluate.finetune.tasks):
             if name not in known:
-                raise UserError(f"no task called {name!r}", where="evaluate.tasks", remedy=f"there are: {', '.join(known)}")
+                raise UserError(
+                    f"no task called {name!r}",
+                    where="evaluate.tasks",
+                    remedy=f"there are: {', '.join(known)}",
+                )
         if self.evaluate.primary not in self.evaluate.settings:
-            raise UserError(f"{self.evaluate.primary!r} is not evaluated", where="evaluate.primary", remedy=f"name one of {', '.join(self.evaluate.settings)}")
+            raise UserError(
+                f"{self.evaluate.primary!r} is not evaluated",
+                where="evaluate.primary",
+                remedy=f"name one of {', '.join(self.evaluate.settings)}",
+            )
         verbalizer.load_template(self.build.template)
         for kind in self.build.behaviors:
             verbalizer.behavior_of(kind, where="build.behaviors")
@@ -130,17 +138,29 @@ class Run:
         for entry in config.collect.sources:
             for path in _paths(source_of(entry)[1]):
                 if not path.exists():
-                    raise UserError("no such file or folder", where=path, remedy=f"check the paths of collect.sources ({entry.kind})")
+                    raise UserError(
+                        "no such file or folder",
+                        where=path,
+                        remedy=f"check the paths of collect.sources ({entry.kind})",
+                    )
         if until == "collect":
             return
         if "ceiling" in config.arms and self.sandbox is None:
-            raise UserError("the arm ceiling needs the sandbox's true labels", where="arms", remedy="leave ceiling out for real data")
+            raise UserError(
+                "the arm ceiling needs the sandbox's true labels",
+                where="arms",
+                remedy="leave ceiling out for real data",
+            )
         if config.model != "tiny":
             auto.check(config.model)
         if config.model == "tiny" or config.training.ratio:
             given = self.instruction
             if config.base.instruction is not None and not given.is_file():
-                raise UserError("no such instruction file", where=given, remedy="give LLaVA JSON in base.instruction, or null for the sandbox's")
+                raise UserError(
+                    "no such instruction file",
+                    where=given,
+                    remedy="give LLaVA JSON in base.instruction, or null for the sandbox's",
+                )
         for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
             training_arguments(settings, self.folder / "checked", seed=0, num_rows=1, on_cpu=True)
         if until in ("evaluate", "report"):
@@ -153,7 +173,11 @@ class Run:
             if settings.benchmarks is None:
                 continue  # the sandbox writes them later
             if not folder.is_dir():
-                raise UserError("no such benchmark folder", where=folder, remedy=f"put {known[name].benchmark} there, or leave {name} out of evaluate.tasks")
+                raise UserError(
+                    "no such benchmark folder",
+                    where=folder,
+                    remedy=f"put {known[name].benchmark} there, or leave {name} out of evaluate.tasks",
+                )
             known[name].load(folder, known[name].test_split)
             if name in settings.finetune.tasks:
                 known[name].load(folder, known[name].train_split)
@@ -187,24 +211,34 @@ class Run:
         if path is not None:
             return path
         if self.sandbox is None:
-            raise UserError(f"{key} is not given and there is no sandbox to take it from", where=self.config.name, remedy=f"set {key}")
+            raise UserError(
+                f"{key} is not given and there is no sandbox to take it from",
+                where=self.config.name,
+                remedy=f"set {key}",
+            )
         return self.sandbox / name
 
     @property
     def instruction(self) -> Path:
         """The base's instruction data."""
-        return self._from_sandbox(self.config.base.instruction, "instruction/instruction.json", "base.instruction")
+        return self._from_sandbox(
+            self.config.base.instruction, "instruction/instruction.json", "base.instruction"
+        )
 
     def benchmark(self, task: Task) -> Path:
         """The folder of a task's benchmark."""
-        return self._from_sandbox(self.config.evaluate.benchmarks, "benchmarks", "evaluate.benchmarks") / benchmarks.folder_name(task)
+        return self._from_sandbox(
+            self.config.evaluate.benchmarks, "benchmarks", "evaluate.benchmarks"
+        ) / benchmarks.folder_name(task)
 
     def load(self, folder: str | Path) -> auto.VisionLanguageModel:
         """A model on the run's device."""
         return auto.load(str(folder), self.store, device=self.config.device)
 
     @contextmanager
-    def stage(self, name: str, config: Any, inputs: dict[str, Stage | str]) -> Iterator[tuple[Stage, dict[str, Any] | None]]:
+    def stage(
+        self, name: str, config: Any, inputs: dict[str, Stage | str]
+    ) -> Iterator[tuple[Stage, dict[str, Any] | None]]:
         """A stage and the facts to fill in; None in their place where it is finished and to be skipped."""
         marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
         stage = Stage(self.folder / name, name, config, marks)
@@ -228,14 +262,18 @@ class Run:
         source, settings = source_of(entry)
         if source.fetch is None:
             return fingerprint([folder_state(path) for path in _paths(settings)])
-        with self.stage(f"fetched/{number}", {"kind": entry.kind, "settings": settings.model_dump(mode="json")}, {}) as (stage, facts):
+        with self.stage(
+            f"fetched/{number}", {"kind": entry.kind, "settings": settings.model_dump(mode="json")}, {}
+        ) as (stage, facts):
             if facts is not None:
                 source.fetch(settings, stage.folder)
         return stage
 
     def collected(self) -> Stage:
         """Posts and comments of all sources."""
-        inputs = {f"source {number}": self.fetched(number) for number in range(len(self.config.collect.sources))}
+        inputs = {
+            f"source {number}": self.fetched(number) for number in range(len(self.config.collect.sources))
+        }
         config = {"collect": self.config.collect.model_dump(mode="json"), "limit": self.limit}
         with self.stage("collect", config, inputs) as (stage, facts):
             if facts is not None:
@@ -254,7 +292,11 @@ class Run:
     def nothing_left(self) -> str | None:
         """Why no post passed the filters, as a clause; None where some did."""
         told = self.selected().manifest()
-        return None if told["kept"] else f"none of {told['rows_in']} posts is left (dropped: {told['nothing_left']})"
+        return (
+            None
+            if told["kept"]
+            else f"none of {told['rows_in']} posts is left (dropped: {told['nothing_left']})"
+        )
 
     def require_posts(self) -> None:
         """Refuses to train arms on nothing.
@@ -263,12 +305,18 @@ class Run:
             UserError: no post is left to learn from.
         """
         if self._trained_arms() and (nothing := self.nothing_left()) is not None:
-            raise UserError(nothing, where=self.selected().folder, remedy="loosen the filters, or put the media where the source looks for them")
+            raise UserError(
+                nothing,
+                where=self.selected().folder,
+                remedy="loosen the filters, or put the media where the source looks for them",
+            )
 
     def built(self) -> list[Stage]:
         """What every arm learns; a build that leaves no post ends well and says so."""
         if (nothing := self.nothing_left()) is not None:
-            log.warning("%s; there is nothing to build, see %s", nothing, self.selected().folder / "manifest.json")
+            log.warning(
+                "%s; there is nothing to build, see %s", nothing, self.selected().folder / "manifest.json"
+            )
             return []
         return [self.arm(name, seed) for seed in self.config.seeds for name in self._trained_arms()]
 
@@ -298,7 +346,11 @@ class Run:
         if self.config.model != "tiny":
             return self.config.model, self.config.model
         settings = self.config.base
-        config = {"base": settings.model_dump(mode="json"), "template": self.template.model_dump(mode="json"), "limit": self.limit}
+        config = {
+            "base": settings.model_dump(mode="json"),
+            "template": self.template.model_dump(mode="json"),
+            "limit": self.limit,
+        }
         inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
         with self.stage(f"base/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
@@ -307,8 +359,17 @@ class Run:
                 if not (start / "processor_config.json").exists():
                     base.build_tiny(settings.tiny, rows, self._template_words(), start, seed=seed)
                 sizes = {name: float(len(values)) for name, values in rows.items()}
-                ordered = base.ordered(rows, sizes, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train))
-                facts |= train(self.load(start), ordered, settings.train, stage.folder, seed=seed, label=f"training the base, seed {seed}")
+                ordered = base.ordered(
+                    rows, sizes, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train)
+                )
+                facts |= train(
+                    self.load(start),
+                    ordered,
+                    settings.train,
+                    stage.folder,
+                    seed=seed,
+                    label=f"training the base, seed {seed}",
+                )
         return str(stage.folder / "model"), stage
 
     def _template_words(self) -> list[str]:
@@ -320,15 +381,28 @@ class Run:
         """A caption of every scene of the kept posts, by the base model."""
         place, mark = self.base(seed)
         selected = self.selected()
-        config = self.config.build.model_dump(mode="json", include={"template", "max_scenes", "caption_tokens", "caption_batch"})
-        with self.stage(f"build/captions/seed{seed}", config, {"base": mark, "posts": selected}) as (stage, facts):
+        config = self.config.build.model_dump(
+            mode="json", include={"template", "max_scenes", "caption_tokens", "caption_batch"}
+        )
+        with self.stage(f"build/captions/seed{seed}", config, {"base": mark, "posts": selected}) as (
+            stage,
+            facts,
+        ):
             if facts is not None:
-                views = [view for _, view in blift.seen(selected.folder, self.viewer) if isinstance(view, blift.View)]
+                views = [
+                    view
+                    for _, view in blift.seen(selected.folder, self.viewer)
+                    if isinstance(view, blift.View)
+                ]
                 tokens = self.config.build.caption_tokens
                 if views:
                     model = self.load(place)
                     facts |= blift.caption(
-                        self.config.build, self.template, stage.folder / "scenes", views, lambda chunk: model.generate(chunk, max_new_tokens=tokens)
+                        self.config.build,
+                        self.template,
+                        stage.folder / "scenes",
+                        views,
+                        lambda chunk: model.generate(chunk, max_new_tokens=tokens),
                     )
         return stage
 
@@ -337,7 +411,9 @@ class Run:
         key = f"_rows_{seed}_{split}"
         if not hasattr(self, key):
             selected, captioned = self.selected(), self.captions(seed)
-            found, left_out = blift.rows_of(selected.folder, self.viewer, blift.captions(captioned.folder / "scenes"), split)
+            found, left_out = blift.rows_of(
+                selected.folder, self.viewer, blift.captions(captioned.folder / "scenes"), split
+            )
             if left_out:
                 log.info("%s posts of %s are left out: %s", sum(left_out.values()), split, dict(left_out))
             setattr(self, key, (found, left_out))
@@ -351,8 +427,17 @@ class Run:
     def arm(self, name: str, seed: int) -> Stage:
         """What one arm learns."""
         meaning = arms.arm(name, self.config.build.behaviors, where="arms")
-        config = {"arm": name, "build": self.config.build.model_dump(mode="json", exclude={"filters", "splits", "processes", "timeout_s"})}
-        with self.stage(f"build/arms/seed{seed}/{name}", config, {"posts": self.selected(), "captions": self.captions(seed)}) as (stage, facts):
+        config = {
+            "arm": name,
+            "build": self.config.build.model_dump(
+                mode="json", exclude={"filters", "splits", "processes", "timeout_s"}
+            ),
+        }
+        with self.stage(
+            f"build/arms/seed{seed}/{name}",
+            config,
+            {"posts": self.selected(), "captions": self.captions(seed)},
+        ) as (stage, facts):
             if facts is not None:
                 kinds, rows = self.config.build.behaviors, self.rows(seed, "train")
                 drawn = blift.exchange(self.template, kinds, rows, seed=seed)
@@ -369,7 +454,9 @@ class Run:
                 facts["rows"] = blift.save(stage.folder / "examples.parquet", examples)
                 facts["excluded"] = len(drawn.excluded)
                 if not facts["rows"]:
-                    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.left_out(seed, "train").items()))
+                    reasons = ", ".join(
+                        f"{reason} {count}" for reason, count in sorted(self.left_out(seed, "train").items())
+                    )
                     raise UserError(
                         f"no post is left to learn from ({reasons or 'none could exchange its behavior'})",
                         where=stage.folder,
@@ -393,7 +480,11 @@ class Run:
             return place, mark
         built, settings = self.arm(name, seed), self.config.training
         config = {"training": settings.model_dump(mode="json"), "limit": self.limit}
-        inputs = {"base": mark, "rows": built, "instruction": folder_state(self.instruction) if settings.ratio else "none"}
+        inputs = {
+            "base": mark,
+            "rows": built,
+            "instruction": folder_state(self.instruction) if settings.ratio else "none",
+        }
         with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
                 own = blift.load(built.folder / "examples.parquet")
@@ -401,8 +492,21 @@ class Run:
                 ratio = {"behavior": float(len(own))}
                 total = sum(map(len, others.values()))
                 ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
-                ordered = base.ordered({"behavior": own, **others}, ratio, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train))
-                facts |= train(self.load(place), ordered, settings.train, stage.folder, seed=seed, label=f"training {name}, seed {seed}")
+                ordered = base.ordered(
+                    {"behavior": own, **others},
+                    ratio,
+                    epochs=settings.train.epochs,
+                    seed=seed,
+                    step_rows=_step_rows(settings.train),
+                )
+                facts |= train(
+                    self.load(place),
+                    ordered,
+                    settings.train,
+                    stage.folder,
+                    seed=seed,
+                    label=f"training {name}, seed {seed}",
+                )
         return str(stage.folder / "model"), stage
 
     # ---- evaluation ----
@@ -422,7 +526,11 @@ class Run:
         place, mark = self.trained(name, seed)
         settings = self.config.evaluate
         tasks = benchmarks.all_tasks()
-        config = {"evaluate": settings.model_dump(mode="json"), "template": self.template.model_dump(mode="json"), "limit": self.limit}
+        config = {
+            "evaluate": settings.model_dump(mode="json"),
+            "template": self.template.model_dump(mode="json"),
+            "limit": self.limit,
+        }
         inputs = {"model": mark, "captions": self.captions(seed), "sandbox": self.fetched_sandbox()}
         if settings.benchmarks is not None:
             inputs |= {task: folder_state(self.benchmark(tasks[task])) for task in settings.tasks}
@@ -434,11 +542,18 @@ class Run:
                     prepared = self.prepared(task, task.test_split)
                     for setting in settings.settings:
                         if setting == "zero_shot" or task.modality != "text":
-                            tables.append(evaluator.ask(asked, prepared, setting, settings, stage.folder / "answers"))
+                            tables.append(
+                                evaluator.ask(asked, prepared, setting, settings, stage.folder / "answers")
+                            )
                 posts = self._heldout(seed)
                 if posts:
-                    read = {kind: verbalizer.behavior_of(kind, where="evaluate").read_back for kind in ("likes", "replay")}
-                    tables.append(evaluator.ask_behavior(asked, posts, settings, stage.folder / "answers", read))
+                    read = {
+                        kind: verbalizer.behavior_of(kind, where="evaluate").read_back
+                        for kind in ("likes", "replay")
+                    }
+                    tables.append(
+                        evaluator.ask_behavior(asked, posts, settings, stage.folder / "answers", read)
+                    )
                 for task in (tasks[key] for key in settings.finetune.tasks):
                     for fraction in settings.finetune.fractions:
                         tables.append(self._finetuned(place, name, seed, task, fraction, stage))
@@ -448,7 +563,8 @@ class Run:
         return stage
 
     def _asked(self, place: str, name: str, seed: int) -> Asked:
-        # media of a benchmark come without a post, so the questions are those of a post without anything but its media
+        # media of a benchmark come without a post, so the questions are those of a post without anything but
+        # its media
         empty = Post(id="", source="", media_kind="image")
         return Asked(
             model=self.load(place),
@@ -462,7 +578,9 @@ class Run:
 
     def _heldout(self, seed: int) -> list[evaluator.HeldOut]:
         found = []
-        for row, example, given in blift.heldout(self.template, self.config.build.behaviors, self.rows(seed, "heldout")):
+        for row, example, given in blift.heldout(
+            self.template, self.config.build.behaviors, self.rows(seed, "heldout")
+        ):
             post = row.item.post
             amount = likes.amount(post)
             spans = [(scene.start_s, scene.end_s) for scene in row.scenes]
@@ -487,20 +605,46 @@ class Run:
             rows = [question.example for question in questions]
             order = base.mixture.order({"labels": len(rows)}, {"labels": 1.0}, epochs=1, seed=seed)[0][1]
             share = [rows[index] for index in order[: max(1, round(fraction * len(rows)))]]
-            ordered = base.ordered({"labels": share}, {"labels": 1.0}, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train))
+            ordered = base.ordered(
+                {"labels": share},
+                {"labels": 1.0},
+                epochs=settings.train.epochs,
+                seed=seed,
+                step_rows=_step_rows(settings.train),
+            )
             label = f"{name}: fine-tuning on {len(share)} labels of {task.name}"
-            write_json(folder / "trained.json", train(self.load(place), ordered, settings.train, folder, seed=seed, label=label))
+            write_json(
+                folder / "trained.json",
+                train(self.load(place), ordered, settings.train, folder, seed=seed, label=label),
+            )
         asked = self._asked(str(folder / "model"), name, seed)
         prepared = self.prepared(task, task.test_split)
-        return evaluator.ask(asked, prepared, "finetuned", self.config.evaluate, stage.folder / "answers", label_fraction=fraction)
+        return evaluator.ask(
+            asked,
+            prepared,
+            "finetuned",
+            self.config.evaluate,
+            stage.folder / "answers",
+            label_fraction=fraction,
+        )
 
     # ---- report ----
 
     def reported(self) -> Stage:
         """The page and summary.json."""
-        cells = {(name, seed): self.evaluated(name, seed) for seed in self.config.seeds for name in self.config.arms}
-        config = {"report": self.config.report.model_dump(mode="json"), "name": self.config.name, "limit": self.limit}
-        inputs: dict[str, Stage | str] = {f"{name} seed {seed}": stage for (name, seed), stage in cells.items()}
+        cells = {
+            (name, seed): self.evaluated(name, seed)
+            for seed in self.config.seeds
+            for name in self.config.arms
+        }
+        config = {
+            "report": self.config.report.model_dump(mode="json"),
+            "name": self.config.name,
+            "limit": self.limit,
+        }
+        inputs: dict[str, Stage | str] = {
+            f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
+        }
         with self.stage("report", config, inputs) as (stage, facts):
             if facts is not None:
                 facts |= report.write(self._material(cells), self.config.report, stage.folder)
@@ -522,7 +666,11 @@ class Run:
             config_text=_as_yaml(self.config),
             survivors=self.selected().manifest()["survivors"],
             faults=collected["faults"],
-            losses={cell: [(int(step), loss) for step, loss in loss_curve(folder)] for cell, folder in trained.items() if (folder / "loss.json").exists()},
+            losses={
+                cell: [(int(step), loss) for step, loss in loss_curve(folder)]
+                for cell, folder in trained.items()
+                if (folder / "loss.json").exists()
+            },
             agreement=shuffled[0]["agreement"] if shuffled else {},
             costs=self._costs(),
             synthetic=self.sandbox is not None,
@@ -550,13 +698,21 @@ class Run:
                 "majority": prepared.majority,
             }
             questions[name] = task.question
-            media |= {(name, question.sample_id): question.example.media for question in prepared.questions if question.example.media is not None}
+            media |= {
+                (name, question.sample_id): question.example.media
+                for question in prepared.questions
+                if question.example.media is not None
+            }
         posts = self._heldout(self.config.seeds[0])
-        question = verbalizer.ask(self.template, self.config.build.behaviors, Post(id="", source="", media_kind="image"))
+        question = verbalizer.ask(
+            self.template, self.config.build.behaviors, Post(id="", source="", media_kind="image")
+        )
         for name, facts in evaluator.HELDOUT_TASKS.items():
             tasks[name] = {**facts, "low_level": False, "published": None, "listed": None, "majority": None}
             questions[name] = question
-            media |= {(name, post.post_id): post.example.media for post in posts if post.example.media is not None}
+            media |= {
+                (name, post.post_id): post.example.media for post in posts if post.example.media is not None
+            }
         return tasks, questions, media
 
     def _costs(self) -> dict[str, float]:
@@ -574,7 +730,9 @@ def _as_yaml(config: RunConfig) -> str:
 
 def _step_rows(settings: TrainConfig) -> int:
     arguments = settings.arguments
-    return int(arguments.get("per_device_train_batch_size", 32)) * int(arguments.get("gradient_accumulation_steps", 1))
+    return int(arguments.get("per_device_train_batch_size", 32)) * int(
+        arguments.get("gradient_accumulation_steps", 1)
+    )
 
 
 def _paths(settings: Any) -> list[Path]:
@@ -610,4 +768,3 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
             work.require_posts()
         steps[until]()
     return work
-

@@ -30,7 +30,11 @@ def small() -> tuple[str, ...]:
     """The --set values that make configs/quickstart.yaml take seconds."""
     values = {f"collect.sources.0.settings.{name}": value for name, value in WORLD.items()}
     values |= {f"base.tiny.{name}": value for name, value in MODEL.items()}
-    for stage, epochs, batch in (("base.train", 4, 16), ("training.train", 1, 8), ("evaluate.finetune.train", 2, 4)):
+    for stage, epochs, batch in (
+        ("base.train", 4, 16),
+        ("training.train", 1, 8),
+        ("evaluate.finetune.train", 2, 4),
+    ):
         values |= {f"{stage}.epochs": epochs, f"{stage}.arguments.per_device_train_batch_size": batch}
         values |= {f"{stage}.arguments.save_steps": 5}
     values |= {"base.train.arguments.learning_rate": 0.005, "evaluate.batch_size": 8}

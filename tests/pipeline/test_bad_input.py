@@ -1,4 +1,5 @@
-"""Bad input: exit code 2, one clear sentence with place and remedy, no traceback, nothing that looks finished."""
+"""Bad input: exit code 2, one clear sentence with place and remedy, no traceback, nothing that looks
+finished."""
 
 from __future__ import annotations
 
@@ -113,7 +114,8 @@ def no_yaml() -> None:
     Path("config.yaml").write_text("name: [x")
 
 
-# name: (changes to the config, words after `run config.yaml`, preparation, place in the sentence, remedy in it)
+# name: (changes to the config, words after `run config.yaml`, preparation, place in the sentence, remedy in
+# it)
 CASES: dict[str, tuple[dict[str, Any] | None, list[str], Prepare, str, str]] = {
     "missing config": (None, [], nothing, "config.yaml", "give the path"),
     "config is no YAML": (None, [], no_yaml, "config.yaml", "correct that line"),
@@ -205,7 +207,13 @@ CASES: dict[str, tuple[dict[str, Any] | None, list[str], Prepare, str, str]] = {
         "instruction.json: row 0",
         "split longer conversations",
     ),
-    "no instruction at all": (source("table", **TABLE), [], nothing, "base.instruction", "set base.instruction"),
+    "no instruction at all": (
+        source("table", **TABLE),
+        [],
+        nothing,
+        "base.instruction",
+        "set base.instruction",
+    ),
     "--set without =": ({}, ["--set", "seeds"], nothing, "--set", "key=value"),
     "--set of an unknown key": ({}, ["--set", "sedes=[1]"], nothing, "'sedes'", "did you mean 'seeds'"),
     "--out with other files": ({}, ["--out", "out"], foreign_folder, "out", "choose another --out"),
@@ -267,7 +275,9 @@ def test_bad_input(
     assert len(sentence) < 700
     # nothing a later run would take for finished, and nothing of the user's is touched
     finished = {path.parent.relative_to(place).as_posix() for path in place.rglob("manifest.json")}
-    assert finished <= ({"runs/x/fetched/1", "runs/x/collect", "runs/x/build/posts"} if name in LATE else set())
+    assert finished <= (
+        {"runs/x/fetched/1", "runs/x/collect", "runs/x/build/posts"} if name in LATE else set()
+    )
     assert name not in COLLECTING or not finished
     assert not list(place.rglob("summary.json"))
     assert {path: path.read_bytes() for path in before} == before
@@ -294,9 +304,7 @@ def test_after_the_input_is_mended_the_run_goes_on(
     assert json.loads(Path("runs/x/collect/manifest.json").read_text())["faults"] == {}
 
 
-def test_the_process_ends_with_two_and_one_line(
-    place: Path, finish: Callable[..., str]
-) -> None:
+def test_the_process_ends_with_two_and_one_line(place: Path, finish: Callable[..., str]) -> None:
     said = finish(["run", "none.yaml"], cwd=place, code=2)
     assert re.fullmatch(r"error: none\.yaml: no such config file; give the path [^\n]*\.\n", said)
 

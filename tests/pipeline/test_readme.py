@@ -27,7 +27,12 @@ def test_snippet_runs(tmp_path: Path) -> None:
     (snippet,) = blocks("python")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     result = subprocess.run(
-        [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", snippet],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert re.search(r"^\d+ rows of BLIFT from \d+ posts$", result.stdout, re.MULTILINE)

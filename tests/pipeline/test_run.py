@@ -1,4 +1,5 @@
-"""The whole way by the command line: what it leaves, what it skips, and that being killed changes no number."""
+"""The whole way by the command line: what it leaves, what it skips, and that being killed changes no
+number."""
 
 from __future__ import annotations
 
@@ -25,9 +26,11 @@ MEDIA_TASKS = ("emoset", "ekman6", "lvu_scene", "lamem")
 SETTINGS = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
 HELDOUT = ("heldout_behavior_text", "heldout_likes", "heldout_replay")
 
-RESULT = """benchmark task setting metric arm seed label_fraction shots scoring primary modality value low high n
+RESULT = """benchmark task setting metric arm seed label_fraction shots scoring primary modality value low
+high n
     n_clusters coverage unparsed chance majority""".split()
-DIFFERENCE = """benchmark task setting metric label_fraction shots scoring primary arm against seed value low high p
+DIFFERENCE = """benchmark task setting metric label_fraction shots scoring primary arm against seed value low
+high p
     p_holm n n_boot""".split()
 LABEL_WORD = re.compile(
     r"amus|awe|content|excit|anger|angr|disgust|fear|sad|joy|surpris|positiv|negativ|memorab", re.IGNORECASE
@@ -175,9 +178,7 @@ def test_no_label_word_and_no_path_in_what_arms_learn(finished: Finished) -> Non
     arms = ("content_only", "content_matched", "shuffled", "behavior", "only_comments", "without_comments")
     finished.again(f"arms=[{','.join(arms)}]", verb="build")
     for arm in arms:
-        rows = pq.read_table(
-            finished.run / "build" / "arms" / "seed0" / arm / "examples.parquet"
-        ).to_pylist()
+        rows = pq.read_table(finished.run / "build" / "arms" / "seed0" / arm / "examples.parquet").to_pylist()
         assert len(rows) > 60
         assert all(row["media"] is not None for row in rows)
         for row in rows:
@@ -201,7 +202,9 @@ def test_no_path_and_no_label_enters_a_question(finished: Finished) -> None:
 
 def test_a_second_start_skips_everything(finished: Finished) -> None:
     before = {
-        path: (path.stat().st_mtime_ns, path.stat().st_size) for path in finished.run.rglob("*") if path.is_file()
+        path: (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in finished.run.rglob("*")
+        if path.is_file()
     }
     said = finished.again()
     assert stages(said, r" is finished$") == stages(finished.said, r" done in ")

@@ -64,7 +64,8 @@ def test_a_file_and_its_defaults(tmp_path: Path) -> None:
     assert [entry.kind for entry in config.entries] == ["first", "second"]
 
 
-# ---- --set ---------------------------------------------------------------------------------------------------
+# ---- --set
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,14 @@ def test_an_unknown_key_far_from_any_names_the_known_ones(tmp_path: Path) -> Non
 
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
     message = told(tmp_path, "batch_size: many\nseeds: [1, x]\ninner: {names: 3}\n")
-    for part in ("'name' is required", "batch_size:", "found 'many'", "seeds.1:", "found 'x'", "inner.names:"):
+    for part in (
+        "'name' is required",
+        "batch_size:",
+        "found 'many'",
+        "seeds.1:",
+        "found 'x'",
+        "inner.names:",
+    ):
         assert part in message
 
 

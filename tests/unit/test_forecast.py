@@ -21,7 +21,16 @@ def test_quickstart_is_told_and_nothing_is_written(tmp_path: Path) -> None:
         forecast.show(config, tmp_path / "run", until="report", limit=None)
     told = " ".join(captured.get().split())
     assert "9,000" in told  # 8,000 images, 800 videos, 200 rows of the page
-    for word in ("emoset", "ekman6", "lvu_scene", "lamem", "imdb", "finetuned 10%", "memory: about", "disk: about"):
+    for word in (
+        "emoset",
+        "ekman6",
+        "lvu_scene",
+        "lamem",
+        "imdb",
+        "finetuned 10%",
+        "memory: about",
+        "disk: about",
+    ):
         assert word in told
     assert not (tmp_path / "run").exists()
 
@@ -38,5 +47,5 @@ def test_a_missing_file_is_found_before_anything_runs(tmp_path: Path) -> None:
     columns = "{id: a, media_path: b}"
     source = f"[{{kind: table, settings: {{path: {tmp_path / 'nothing.csv'}, columns: {columns}}}}}]"
     config = load(RunConfig, ROOT / "configs" / "quickstart.yaml", [f"collect.sources={source}"])
-    with pytest.raises(UserError, match="nothing.csv"):
+    with pytest.raises(UserError, match=r"nothing\.csv"):
         forecast.show(config, tmp_path, until="collect", limit=None)

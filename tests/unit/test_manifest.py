@@ -15,7 +15,15 @@ import pytest
 
 from behavior_llava.core import manifest
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import MANIFEST, PLAN, Stage, fingerprint, folder_state, only_one, write_json
+from behavior_llava.core.manifest import (
+    MANIFEST,
+    PLAN,
+    Stage,
+    fingerprint,
+    folder_state,
+    only_one,
+    write_json,
+)
 
 
 def stage(folder: Path, config: dict[str, Any] | None = None, inputs: dict[str, str] | None = None) -> Stage:

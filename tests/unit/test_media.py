@@ -1,4 +1,5 @@
-"""Files from outside: each broken one has its reason, each good one its exact pixels, and no decoder takes the run along."""
+"""Files from outside: each broken one has its reason, each good one its exact pixels, and no decoder takes
+the run along."""
 
 from __future__ import annotations
 
@@ -45,7 +46,12 @@ def number_of(image: Image.Image) -> int:
 
 
 def save_video(
-    path: Path, *, frames: int = 40, codec: str = "libx264", start: int = 0, options: dict[str, str] | None = None
+    path: Path,
+    *,
+    frames: int = 40,
+    codec: str = "libx264",
+    start: int = 0,
+    options: dict[str, str] | None = None,
 ) -> Path:
     muxing = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=muxing) as container:
@@ -83,8 +89,12 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", rows) + part(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("width", "height"), [(8001, 8000), (9500, 9500), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
-def test_a_picture_that_would_fill_memory_is_refused_unopened(tmp_path: Path, width: int, height: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"), [(8001, 8000), (9500, 9500), (30_000, 30_000), (2**31 - 1, 2**31 - 1)]
+)
+def test_a_picture_that_would_fill_memory_is_refused_unopened(
+    tmp_path: Path, width: int, height: int
+) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb(width, height))
     start = time.process_time()
@@ -111,7 +121,10 @@ def test_broken_pictures_have_their_reasons(tmp_path: Path) -> None:
     assert reason(path) == "image_broken"
 
 
-@pytest.mark.parametrize(("name", "content"), [("EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), ("PPM", b"P6 1 1 255 abc")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), ("PPM", b"P6 1 1 255 abc")],
+)
 def test_formats_nobody_serves_are_not_opened(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(content)
@@ -234,7 +247,7 @@ def test_broken_videos_have_their_reasons(tmp_path: Path) -> None:
         media.decode_frames(tmp_path / "none.mp4", [0.0])
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.7])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
 def test_a_video_cut_off_gives_no_frame_of_another_time(tmp_path: Path, share: float) -> None:
     """Its index lies in front, so the file opens; what is asked for lies behind the cut."""
     whole = save_video(tmp_path / "x.mp4", options={"g": "40"}).read_bytes()
@@ -430,7 +443,10 @@ def test_a_function_that_cannot_be_imported_is_our_fault_not_the_files() -> None
     def local() -> None:
         pass
 
-    with Workers(local, processes=1) as workers, pytest.raises((RuntimeError, AttributeError, pickle.PicklingError)):
+    with (
+        Workers(local, processes=1) as workers,
+        pytest.raises((RuntimeError, AttributeError, pickle.PicklingError)),
+    ):
         list(workers.map([()]))
 
 

@@ -1,4 +1,5 @@
-"""The sandbox's rules of fairness: what causes what, what is held out, what receivers tell and what they do not."""
+"""The sandbox's rules of fairness: what causes what, what is held out, what receivers tell and what they do
+not."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from scipy import stats
 
 from behavior_llava.data import instruction, json_lines
 from behavior_llava.data.sources import sandbox
-from behavior_llava.data.world import receivers, words, writers
 from behavior_llava.data.world import content as truth
+from behavior_llava.data.world import receivers, words, writers
 from behavior_llava.data.world.content import Content
 from behavior_llava.data.world.drawing import draw_image
 
@@ -221,9 +222,7 @@ def test_no_scene_of_a_training_film_is_held_out() -> None:
 
 
 @pytest.fixture(scope="module")
-def shown(
-    world_config: sandbox.Config, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, list[Content]]:
+def shown(world_config: sandbox.Config, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Content]]:
     """Path -> all contents to be seen in it, of every image and film the sandbox has drawn."""
     folder = tmp_path_factory.mktemp("undrawn")
     drawing, facts = sandbox._Drawing(), {}
@@ -351,9 +350,7 @@ def p_values(signal: float) -> dict[str, float]:
     both = list(zip(contents, received, strict=True))
     comments = [(content, text) for content, one in both for text, _ in one.comments]
     memory = {text: True for text in words.MEMORY} | {text: False for text in words.FORGOTTEN}
-    small = [
-        (content, text) for content, text in comments if text not in EMOTION_OF and text not in memory
-    ]
+    small = [(content, text) for content, text in comments if text not in EMOTION_OF and text not in memory]
     things = {name for pair in truth.OBJECTS + truth.RARE_OBJECTS for name in (pair,)}
 
     def named(text: str, names: Iterable[str]) -> str | None:
@@ -389,7 +386,8 @@ def p_values(signal: float) -> dict[str, float]:
             (peak, float(curve.argmax())) for peak, curve in zip(peaks, curves, strict=True)
         ),
         "replays are high": p_of_ranks(
-            (content.memorability, float(curve.min())) for content, curve in zip(contents, curves, strict=True)
+            (content.memorability, float(curve.min()))
+            for content, curve in zip(contents, curves, strict=True)
         ),
         "retention": p_of_ranks(
             (float(content.emotion in truth.NEGATIVE), float(mean))

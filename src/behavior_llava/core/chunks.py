@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 T = TypeVar("T")
 
 
-def write(folder: Path, items: Iterable[T], rows: Callable[[list[T]], pa.Table], *, size: int = 512, done: Callable[[int], None] | None = None) -> int:
+def write(
+    folder: Path,
+    items: Iterable[T],
+    rows: Callable[[list[T]], pa.Table],
+    *,
+    size: int = 512,
+    done: Callable[[int], None] | None = None,
+) -> int:
     """Runs `rows` over chunks of `items` and keeps each result in `folder`.
 
     Args:

@@ -1,6 +1,7 @@
 """YAML plus --set to a frozen, checked pydantic model, with errors a person can act on.
 
-Every stage's settings are one `Config` at the top of the stage's file; `RunConfig` in pipeline.py holds them together.
+Every stage's settings are one `Config` at the top of the stage's file; `RunConfig` in pipeline.py holds them
+together.
 YAML holds values only: no code paths, no inheritance, no interpolation.
 """
 
@@ -39,12 +40,24 @@ def load(model: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError("no such config file", where=path, remedy="give the path of a YAML file, e.g. configs/quickstart.yaml") from None
+        raise UserError(
+            "no such config file",
+            where=path,
+            remedy="give the path of a YAML file, e.g. configs/quickstart.yaml",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read as a config ({type(error).__name__})", where=path, remedy="give the path of a YAML file") from error
+        raise UserError(
+            f"cannot be read as a config ({type(error).__name__})",
+            where=path,
+            remedy="give the path of a YAML file",
+        ) from error
     values = _parsed(text, where=path)
     if not isinstance(values, dict):
-        raise UserError(f"holds {type(values).__name__}, not a mapping of settings", where=path, remedy="write one setting a line, `key: value`")
+        raise UserError(
+            f"holds {type(values).__name__}, not a mapping of settings",
+            where=path,
+            remedy="write one setting a line, `key: value`",
+        )
     for override in overrides:
         _set(values, override)
     return check(model, values, where=path)
@@ -55,14 +68,18 @@ def check(model: type[C], values: Mapping[str, Any], *, where: object) -> C:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_complaints(model, error)), where=where, remedy="correct the config or the --set") from None
+        raise UserError(
+            "; ".join(_complaints(model, error)), where=where, remedy="correct the config or the --set"
+        ) from None
 
 
 def _parsed(text: str, *, where: object) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date such as 2024-13-45
-        raise UserError(f"is not valid YAML: {' '.join(str(error).split())}", where=where, remedy="correct that line") from error
+        raise UserError(
+            f"is not valid YAML: {' '.join(str(error).split())}", where=where, remedy="correct that line"
+        ) from error
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -79,7 +96,11 @@ def _set(values: dict[str, Any], override: str) -> None:
                 place[part] = {}
             place = place[part]
         if not isinstance(place, (dict, list)):
-            raise UserError(f"{part!r} is a single value, it has no {last!r}", where=f"--set {override}", remedy="name an existing setting")
+            raise UserError(
+                f"{part!r} is a single value, it has no {last!r}",
+                where=f"--set {override}",
+                remedy="name an existing setting",
+            )
     value = _parsed(text, where=f"--set {override}")
     if isinstance(place, list):
         _item(place, last, override)
@@ -90,7 +111,11 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 def _item(place: list[Any], part: str, override: str) -> Any:
     if not part.isdecimal() or int(part) >= len(place):
-        raise UserError(f"{part!r} is not a place in a list of {len(place)}", where=f"--set {override}", remedy="count from 0")
+        raise UserError(
+            f"{part!r} is not a place in a list of {len(place)}",
+            where=f"--set {override}",
+            remedy="count from 0",
+        )
     return place[int(part)]
 
 
@@ -102,7 +127,11 @@ def _complaints(model: type[BaseModel], error: ValidationError) -> list[str]:
         if item["type"] == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
             near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else (f", known are {', '.join(known)}" if known else "")
+            hint = (
+                f", did you mean {near[0]!r}?"
+                if near
+                else (f", known are {', '.join(known)}" if known else "")
+            )
             complaints.append(f"unknown key {place!r}{hint}")
         elif item["type"] == "missing":
             complaints.append(f"{place!r} is required")

@@ -1,7 +1,7 @@
 """The folder is the registry: a file's name is the name of what it declares.
 
-`find("data.filters", "FILTER")` imports every module of that package that declares `FILTER` and returns them by file
-name. Nothing registers itself; adding a thing is adding a file.
+`find("data.filters", "FILTER")` imports every module of that package that declares `FILTER` and returns them
+by file name. Nothing registers itself; adding a thing is adding a file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from behavior_llava.core.errors import UserError
 
 @cache
 def find(package: str, constant: str) -> dict[str, Any]:
-    """Every declaration named `constant` in the modules of `behavior_llava.<package>`, by module name, sorted."""
+    """Every declaration named `constant` in the modules of `behavior_llava.<package>`, by module name,
+    sorted.
+    """
     folder = importlib.import_module(f"behavior_llava.{package}")
     found = {}
     for info in pkgutil.iter_modules(folder.__path__):

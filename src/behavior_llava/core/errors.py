@@ -1,7 +1,8 @@
 """The one exception that means "the input is at fault".
 
-Everything a person can mend (a config, a path, a file, a missing device) is reported as a `UserError`; the command
-line prints it alone and exits with code 2. Any other exception is a fault of ours and keeps its trace.
+Everything a person can mend (a config, a path, a file, a missing device) is reported as a `UserError`; the
+command line prints it alone and exits with code 2. Any other exception is a fault of ours and keeps its
+trace.
 """
 
 

@@ -1,9 +1,10 @@
 """A stage folder: when it may be skipped, when it continues, when it starts again.
 
-A stage writes `plan.json` first (what it is going to do) and `manifest.json` last (what it did). A folder whose plan
-equals the present one and that has a manifest is finished and skipped; one without a manifest continues where it
-stopped; one with another plan starts again, and the log says what changed. The fingerprint of a stage covers its settings and
-the fingerprints of the stages it reads, so a change travels to everything that depends on it.
+A stage writes `plan.json` first (what it is going to do) and `manifest.json` last (what it did). A folder
+whose plan equals the present one and that has a manifest is finished and skipped; one without a manifest
+continues where it stopped; one with another plan starts again, and the log says what changed. The fingerprint
+of a stage covers its settings and the fingerprints of the stages it reads, so a change travels to everything
+that depends on it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ from behavior_llava.core.errors import UserError
 log = logging.getLogger(__name__)
 
 PLAN, MANIFEST, LOCK = "plan.json", "manifest.json", ".lock"
-_VERSIONED = ("behavior-llava", "torch", "transformers", "accelerate", "daft", "pyarrow", "numpy", "av", "pillow")
+_VERSIONED = (
+    "behavior-llava",
+    "torch",
+    "transformers",
+    "accelerate",
+    "daft",
+    "pyarrow",
+    "numpy",
+    "av",
+    "pillow",
+)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -58,14 +69,21 @@ def folder_state(folder: Path) -> str:
     if not folder.exists():
         raise UserError("no such file or folder", where=folder, remedy="check the path in the config")
     files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
-    return fingerprint([(path.relative_to(folder.parent).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    return fingerprint(
+        [
+            (path.relative_to(folder.parent).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+            for path in files
+        ]
+    )
 
 
 @cache
 def _commit() -> str | None:
     """The commit of the checkout this package runs from; None where it is installed without one."""
     place = Path(__file__).resolve().parent
-    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=place, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=place, capture_output=True, text=True, check=False
+    )
     return result.stdout.strip() or None if result.returncode == 0 else None
 
 
@@ -93,7 +111,9 @@ class Stage:
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
         self.folder = folder
         self.name = name
-        self.plan = json.loads(json.dumps({"stage": name, "config": config, "inputs": inputs}, sort_keys=True, default=str))
+        self.plan = json.loads(
+            json.dumps({"stage": name, "config": config, "inputs": inputs}, sort_keys=True, default=str)
+        )
         self.fingerprint = fingerprint(self.plan)
         self._started = 0.0
 
@@ -104,7 +124,9 @@ class Stage:
 
     @property
     def invalidated_by(self) -> list[str]:
-        """What differs from the plan of the folder as it lies; empty where nothing does or nothing is there."""
+        """What differs from the plan of the folder as it lies; empty where nothing does or nothing is
+        there.
+        """
         stored = self._stored_plan()
         return [] if stored is None else differences(stored, self.plan)
 
@@ -114,7 +136,8 @@ class Stage:
 
     @contextmanager
     def work(self) -> Iterator[dict[str, Any]]:
-        """The body runs the stage and fills in facts (rows, counts); the manifest is written when it ends well.
+        """The body runs the stage and fills in facts (rows, counts); the manifest is written when it ends
+        well.
 
         Raises:
             UserError: the folder holds files that no stage of ours wrote.
@@ -123,7 +146,11 @@ class Stage:
         gone = self.folder.with_name(f"{self.folder.name}.gone")
         if gone.exists():
             shutil.rmtree(gone)
-        if stored is None and self.folder.exists() and any(path.suffix != ".part" for path in self.folder.iterdir()):
+        if (
+            stored is None
+            and self.folder.exists()
+            and any(path.suffix != ".part" for path in self.folder.iterdir())
+        ):
             raise UserError("holds files that no run wrote", where=self.folder, remedy="choose another --out")
         if stored is not None and stored != self.plan:
             log.info("%s starts again: %s", self.name, "; ".join(differences(stored, self.plan)))
@@ -141,7 +168,14 @@ class Stage:
         seconds = round(time.monotonic() - started, 1)
         write_json(
             self.folder / MANIFEST,
-            {**self.plan, **facts, "fingerprint": self.fingerprint, "seconds": seconds, "commit": _commit(), "versions": _versions()},
+            {
+                **self.plan,
+                **facts,
+                "fingerprint": self.fingerprint,
+                "seconds": seconds,
+                "commit": _commit(),
+                "versions": _versions(),
+            },
         )
 
     def _stored_plan(self) -> dict[str, Any] | None:
@@ -150,7 +184,11 @@ class Stage:
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
-            raise UserError(f"cannot be read ({type(error).__name__})", where=self.folder / PLAN, remedy="delete this folder; the stage runs again") from error
+            raise UserError(
+                f"cannot be read ({type(error).__name__})",
+                where=self.folder / PLAN,
+                remedy="delete this folder; the stage runs again",
+            ) from error
 
 
 @contextmanager
@@ -161,5 +199,9 @@ def only_one(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError("another run is at work in this folder", where=folder, remedy="wait for it or choose another --out") from None
+            raise UserError(
+                "another run is at work in this folder",
+                where=folder,
+                remedy="wait for it or choose another --out",
+            ) from None
         yield

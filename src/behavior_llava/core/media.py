@@ -1,9 +1,9 @@
 """Files from outside to pixels: hostile until decoded, decoded once.
 
-`measure` and `decode_frames` open what people and platforms left on disk; whatever goes wrong becomes a `MediaFault`
-with a fixed reason. `Workers` runs them in processes that can be killed, so that a file which makes a decoder hang costs
-its time limit and nothing else. `FrameStore` keeps a video's sampled frames as JPEG files, keyed by the media's hash and the
-times, for every arm, epoch and evaluation to read.
+`measure` and `decode_frames` open what people and platforms left on disk; whatever goes wrong becomes a
+`MediaFault` with a fixed reason. `Workers` runs them in processes that can be killed, so that a file which
+makes a decoder hang costs its time limit and nothing else. `FrameStore` keeps a video's sampled frames as
+JPEG files, keyed by the media's hash and the times, for every arm, epoch and evaluation to read.
 
 Called by data/collect.py (measure), data/scenes.py (frames) and the models (pixels).
 """
@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.container
 import av.error
 import numpy as np
+from av.video.frame import VideoFrame
 from PIL import Image, UnidentifiedImageError
 
 from behavior_llava.core.schema import Media, MediaKind
@@ -33,6 +35,8 @@ MAX_PIXELS = 64_000_000
 """Pictures beyond this are refused before they are decoded: 8000 x 8000 is more than any platform serves."""
 MAX_BYTES = 4 * 2**30
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+VIDEO_FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
+"""Containers, as FFmpeg names them; none of them leads to another file."""
 FRAME_SIDE = 448
 """Longest side of a stored frame: no model of ours looks at a video frame more closely."""
 
@@ -71,7 +75,8 @@ def open_image(path: Path, *, side: int | None = None) -> Image.Image:
     """An image file as RGB pixels.
 
     Args:
-        side: decode a JPEG at the smallest of its scales that still covers this many pixels (much faster); None: full size.
+        side: decode a JPEG at the smallest of its scales that still covers this many pixels (much faster);
+            None: full size.
 
     Raises:
         MediaFault: media_missing, image_too_large, image_broken.
@@ -85,7 +90,7 @@ def open_image(path: Path, *, side: int | None = None) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise MediaFault("media_missing") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise MediaFault("image_too_large") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         raise MediaFault("image_broken") from error
@@ -117,8 +122,10 @@ def video_duration_s(container: av.container.InputContainer) -> float:
 
 def _open_video(path: Path) -> av.container.InputContainer:
     try:
-        # local files only: a playlist inside a "video" must not make the decoder open addresses
-        container = av.open(str(path), options={"protocol_whitelist": "file"})
+        # a playlist called "video" must not make the decoder open addresses or other files
+        container = av.open(
+            str(path), options={"protocol_whitelist": "file", "format_whitelist": VIDEO_FORMATS}
+        )
     except FileNotFoundError:
         raise MediaFault("media_missing") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -135,10 +142,12 @@ def _open_video(path: Path) -> av.container.InputContainer:
 
 
 def decode_frames(path: Path, times_s: Sequence[float]) -> list[Image.Image]:
-    """The frames shown at the given times (ascending, in seconds), as RGB pixels, exactly: seek back, decode forward.
+    """The frames shown at the given times (ascending, in seconds), as RGB pixels, exactly: seek back, decode
+    forward.
 
     Raises:
-        MediaFault: media_missing, video_broken, video_empty, video_without_picture, image_too_large.
+        MediaFault: media_missing, video_broken (also where the file ends before the time), video_empty,
+            video_without_picture, image_too_large.
     """
     try:
         with _open_video(path) as container:
@@ -147,17 +156,38 @@ def decode_frames(path: Path, times_s: Sequence[float]) -> list[Image.Image]:
             for time_s in times_s:
                 assert stream.time_base is not None
                 container.seek(int(time_s / stream.time_base), stream=stream, backward=True)
-                chosen = None
-                for frame in container.decode(stream):
-                    if chosen is not None and (frame.time or 0.0) > time_s + 1e-6:
-                        break
-                    chosen = frame
-                if chosen is None:
+                frame = _frame_at(container, time_s)
+                if frame is None or (frame.time or 0.0) > time_s + 1e-6:
+                    # some containers (MPEG-TS) seek too far; then, and before the first frame, from the
+                    # beginning
+                    with _open_video(path) as again:
+                        frame = _frame_at(again, time_s)
+                if frame is None:
                     raise MediaFault("video_empty")
-                frames.append(chosen.to_image())
+                frames.append(frame.to_image())
             return frames
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaFault("video_broken") from error
+
+
+def _frame_at(container: av.container.InputContainer, time_s: float) -> VideoFrame | None:
+    """The last frame not after `time_s` of those that follow, or else the first that follows."""
+    stream = container.streams.video[0]
+    chosen = None
+    for frame in container.decode(stream):
+        if (frame.time or 0.0) > time_s + 1e-6:
+            return frame if chosen is None else chosen
+        chosen = frame
+    if chosen is not None and stream.duration is not None and stream.time_base is not None:
+        end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+        shown_s = (
+            float(chosen.duration * stream.time_base)
+            if chosen.duration
+            else float(1 / (stream.average_rate or 25))
+        )
+        if (chosen.time or 0.0) + 1.5 * shown_s < min(time_s, end_s):
+            raise MediaFault("video_broken")
+    return chosen
 
 
 def measure(path: Path, kind: MediaKind) -> Measured:
@@ -185,7 +215,8 @@ def measure(path: Path, kind: MediaKind) -> Measured:
     return Measured(sha256(path), dhash(image), image.width, image.height, duration_s)
 
 
-# ---- frame store ----------------------------------------------------------------------------------------------------
+# ---- frame store
+# ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -230,7 +261,8 @@ class FrameStore:
         return self.folder / digest[:2] / digest / f"{round(1000 * time_s):09d}.jpg"
 
 
-# ---- processes that can be killed -----------------------------------------------------------------------------------
+# ---- processes that can be killed
+# -----------------------------------------------------------------------------------
 
 
 def _serve(connection: multiprocessing.connection.Connection, function: Callable[..., Any]) -> None:
@@ -263,7 +295,9 @@ class _Worker:
             self._connection.recv()
         except EOFError:
             # no fault of a file: the function itself cannot be imported there
-            raise RuntimeError(f"a worker for {self._function.__name__} ends before it begins; see its trace above") from None
+            raise RuntimeError(
+                f"a worker for {self._function.__name__} ends before it begins; see its trace above"
+            ) from None
 
     def call(self, arguments: tuple[Any, ...]) -> Any:
         """The function's result, or a MediaFault as a value."""
@@ -316,7 +350,9 @@ class Workers:
         return self._local.worker.call(item)
 
     def map(self, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Results, or MediaFault values, in the order of the arguments; at most a few hundred are held at a time."""
+        """Results, or MediaFault values, in the order of the arguments; at most a few hundred are held at a
+        time.
+        """
         waiting: deque[Future[Any]] = deque()
         for item in arguments:
             waiting.append(self._pool.submit(self._call, item))

@@ -1,9 +1,9 @@
 """The nouns of the project and their Arrow schemas.
 
-A `Post` is one media item with the behaviour its receivers left; sources make posts, everything later reads them.
-An `Example` is a prompt, its completion and its media: a row of BLIFT and an evaluation question alike. `Source`,
-`Filter`, `Behavior` and `Task` are declarations: a module in the matching folder builds one value, and
-`discover.py` finds it by its file's name.
+A `Post` is one media item with the behaviour its receivers left; sources make posts, everything later reads
+them. An `Example` is a prompt, its completion and its media: a row of BLIFT and an evaluation question alike.
+`Source`, `Filter`, `Behavior` and `Task` are declarations: a module in the matching folder builds one value,
+and `discover.py` finds it by its file's name.
 
 Missing is None (null in Arrow), never 0, never "".
 """
@@ -19,7 +19,6 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     import daft
-    from pydantic import BaseModel
 
 P = TypeVar("P")
 
@@ -34,8 +33,8 @@ class Curve:
     Attributes:
         start_s: start of every segment, in seconds, ascending.
         end_s: end of every segment, in seconds.
-        values: replay is 0..1 with 1 the most replayed segment; retention is the share of viewers still there and
-            may exceed 1 (people rewind).
+        values: replay is 0..1 with 1 the most replayed segment; retention is the share of viewers still there
+            and may exceed 1 (people rewind).
     """
 
     start_s: tuple[float, ...]
@@ -44,7 +43,9 @@ class Curve:
 
     def __post_init__(self) -> None:
         if not len(self.start_s) == len(self.end_s) == len(self.values):
-            raise ValueError(f"curve of {len(self.start_s)}, {len(self.end_s)} and {len(self.values)} entries")
+            raise ValueError(
+                f"curve of {len(self.start_s)}, {len(self.end_s)} and {len(self.values)} entries"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class Post:
         channel: subreddit or channel, as an id that names no person.
         media_url: where the media was; null for local logs.
         media_path: absolute path of the local file; null where there is none (counted as media_missing).
-        score: up minus down votes; may be negative. Platforms with views have `num_likes` and `num_views` instead.
+        score: up minus down votes; may be negative. Platforms with views have `num_likes` and `num_views`
+            instead.
         upvote_ratio: 0..1.
         replay, retention: see Curve; null where the platform gives none.
         shares: service -> count. reactions: kind -> count.
@@ -170,18 +172,22 @@ class Example:
     behaviors: tuple[str, ...] = ()
 
 
-# ---- declarations ---------------------------------------------------------------------------------------------------
+# ---- declarations
+# ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Generic[P]):
-    """Where posts come from. `fetch` may use the network or write files; `read` only parses what lies on disk.
+    """Where posts come from. `fetch` may use the network or write files; `read` only parses what lies on
+    disk.
 
     Attributes:
         config: pydantic model of its settings.
         fetch: (config, folder) brings the raw material; None where a person brings it.
-        read: (config, folder) yields a Post, or a Fault for what could not be read; `folder` is what `fetch` filled.
-        examples: (raw record, expected Post or Fault reason) pairs; the contract tests run them through `parse`.
+        read: (config, folder) yields a Post, or a Fault for what could not be read; `folder` is what `fetch`
+            filled.
+        examples: (raw record, expected Post or Fault reason) pairs; the contract tests run them through
+            `parse`.
         parse: one raw record to a Post or a Fault, without touching the disk.
     """
 
@@ -202,7 +208,8 @@ class Filter(Generic[P]):
         measure: (posts, comments, params) -> the filter's table with measure columns added.
         keep: (params) -> a boolean expression over those columns; a null result drops the row.
         examples: (rows of posts, rows of comments, expected ids kept) triples; the contract tests run them.
-        pools: the measured column that names the kept post whose comments take in a dropped post's; None for no pooling.
+        pools: the measured column that names the kept post whose comments take in a dropped post's; None for
+            no pooling.
     """
 
     table: Literal["posts", "comments"]
@@ -219,8 +226,8 @@ class Behavior:
 
     Attributes:
         columns: the Post fields `say` reads, and no others.
-        ask: the clause of the question by wording ("paper", "short"); "<wording>.<form>" where a form is asked for in
-            other words; may hold {items}.
+        ask: the clause of the question by wording ("paper", "short"); "<wording>.<form>" where a form is
+            asked for in other words; may hold {items}.
         words: what `say` says, by wording; a template may replace parts of it.
         say: (post, the (start_s, end_s) of every scene, words) -> sentences; None where the post has none.
         read_back: the number or texts in generated text, as `say` put them; None where there are none.
@@ -281,8 +288,8 @@ class Task:
         metric: name of a metric in evaluation/metrics.py.
         modality: what is looked at.
         splits: the benchmark's own split names.
-        load: (folder, split) -> samples in the official order; raises UserError where the folder is not in the
-            official layout.
+        load: (folder, split) -> samples in the official order; raises UserError where the folder is not in
+            the official layout.
         question: the words asked, the same for every sample.
         labels: the label vocabulary for choice tasks, in official order; empty for numeric and open tasks.
         answer: sample -> the completion a fine-tuned model learns.
@@ -316,10 +323,15 @@ class Task:
     version: int = 1
 
 
-# ---- Arrow ----------------------------------------------------------------------------------------------------------
+# ---- Arrow
+# ----------------------------------------------------------------------------------------------------------
 
 _CURVE = pa.struct(
-    [("start_s", pa.list_(pa.float64())), ("end_s", pa.list_(pa.float64())), ("values", pa.list_(pa.float64()))]
+    [
+        ("start_s", pa.list_(pa.float64())),
+        ("end_s", pa.list_(pa.float64())),
+        ("values", pa.list_(pa.float64())),
+    ]
 )
 _COUNTS = pa.list_(pa.struct([("kind", pa.string()), ("count", pa.int64())]))
 
@@ -377,8 +389,8 @@ POSTS = pa.schema(
         ("media_fault", pa.string()),
     ]
 )
-"""One row a post, without its comments. `media_dhash` is 16 hex digits (64 bits); `media_fault` says why a file that
-is there cannot be read, and is "media_missing" where there is none."""
+"""One row a post, without its comments. `media_dhash` is 16 hex digits (64 bits); `media_fault` says why a
+file that is there cannot be read, and is "media_missing" where there is none."""
 
 EXAMPLES = pa.schema(
     [
@@ -452,7 +464,10 @@ def post_from_row(row: Mapping[str, Any], comments: Sequence[Mapping[str, Any]] 
             fields[name] = counts(fields[name])
     comment_names = [name for name in Comment.__dataclass_fields__ if name in COMMENTS.names]
     fields["comments"] = tuple(
-        Comment(**{name: comment[name] for name in comment_names if name != "id"}, id=comment["id"].rsplit("/", 1)[-1])
+        Comment(
+            **{name: comment[name] for name in comment_names if name != "id"},
+            id=comment["id"].rsplit("/", 1)[-1],
+        )
         for comment in sorted(comments, key=lambda item: item["position"])
     )
     return Post(**fields)

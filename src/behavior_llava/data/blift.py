@@ -1,7 +1,8 @@
 """Collected posts to BLIFT rows: filters, splits, what is seen, captions, and each arm's Examples.
 
-`select` and `look` are the same for all arms and seeds; `captions` come from the seed's base model; `arm_rows` says what one arm
-learns from. Every arm has the same posts in the same order; only what is asked and said differs. Called by pipeline.py.
+`select` and `look` are the same for all arms and seeds; `captions` come from the seed's base model;
+`arm_rows` says what one arm learns from. Every arm has the same posts in the same order; only what is asked
+and said differs. Called by pipeline.py.
 """
 
 from __future__ import annotations
@@ -66,20 +67,22 @@ DEFAULT_FILTERS: dict[str, FilterList] = {
     ),
     "table": ("media_missing", "unreadable_media", "near_duplicate_media"),
 }
-"""Source: the paper's filters in its order (paper.md, BLIFT 1-4 and YouTube), as far as this version has them."""
+"""Source: the paper's filters in its order (paper.md, BLIFT 1-4 and YouTube), as far as this version has
+them."""
 
 
 class BuildConfig(Config):
     """From posts to rows.
 
     Attributes:
-        filters: source -> filters in order, each a name or {name: {parameter: value}}; sources left out have the defaults.
+        filters: source -> filters in order, each a name or {name: {parameter: value}}; sources left out have
+            the defaults.
         template: name of a template, or a YAML file.
         behaviors: the kinds that are said.
         max_scenes: of a video; caption_tokens: of one caption.
     """
 
-    filters: dict[str, FilterList] = {}
+    filters: dict[str, FilterList] = Field(default_factory=dict)
     splits: SplitConfig = SplitConfig()
     template: str = "short"
     behaviors: tuple[str, ...] = ("likes", "comments", "replay")
@@ -90,11 +93,13 @@ class BuildConfig(Config):
     timeout_s: float = 60.0
 
 
-# ---- posts ----------------------------------------------------------------------------------------------------------
+# ---- posts
+# ----------------------------------------------------------------------------------------------------------
 
 
 def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]:
-    """Filters each source's posts, divides them, and writes posts.parquet and comments.parquet in order of post id.
+    """Filters each source's posts, divides them, and writes posts.parquet and comments.parquet in order of
+    post id.
 
     Returns:
         For the manifest: rows in, kept, survivors by source, posts by split.
@@ -107,13 +112,24 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
     sources = sorted(posts.select("source").distinct().to_pydict()["source"])
     unknown = sorted(set(config.filters) - set(sources))
     if unknown:
-        raise UserError(f"filters are given for {', '.join(unknown)}, but posts came from {', '.join(sources)}", where="build.filters", remedy="name a source that is collected")
+        raise UserError(
+            f"filters are given for {', '.join(unknown)}, but posts came from {', '.join(sources)}",
+            where="build.filters",
+            remedy="name a source that is collected",
+        )
     kept, survivors = [], {}
     for source in sources:
         of_source = posts.where(col("source") == source).collect()
-        of_comments = comments.join(of_source.select(col("id").alias("post_id")), on="post_id", how="semi").collect()
+        of_comments = comments.join(
+            of_source.select(col("id").alias("post_id")), on="post_id", how="semi"
+        ).collect()
         declared = config.filters.get(source, DEFAULT_FILTERS.get(source, ()))
-        result = funnel.run(of_source, of_comments, [named_filter(entry) for entry in declared], dropped_dir=folder / "dropped" / source)
+        result = funnel.run(
+            of_source,
+            of_comments,
+            [named_filter(entry) for entry in declared],
+            dropped_dir=folder / "dropped" / source,
+        )
         survivors[source] = result.survivors
         kept.append(result)
     all_posts = reduce(daft.DataFrame.concat, [part.posts for part in kept])
@@ -121,7 +137,12 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
     rows_in, rows_kept = posts.count_rows(), all_posts.count_rows()
     told = {"rows_in": rows_in, "kept": rows_kept, "survivors": survivors}
     if not rows_kept:
-        reasons = ", ".join(f"{row['filter']} {row['dropped']}" for rows in survivors.values() for row in rows if row["table"] == "posts" and row["dropped"])
+        reasons = ", ".join(
+            f"{row['filter']} {row['dropped']}"
+            for rows in survivors.values()
+            for row in rows
+            if row["table"] == "posts" and row["dropped"]
+        )
         # no posts is a finding about the data, not a fault: the stage ends well and says so
         _write(folder, all_posts, all_comments)
         return {**told, "splits": {}, "nothing_left": reasons}
@@ -135,7 +156,11 @@ def named_filter(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str,
     if isinstance(entry, str):
         return entry, {}
     if len(entry) != 1:
-        raise UserError(f"{entry!r} is not one filter", where="build.filters", remedy="write each filter as its own list entry")
+        raise UserError(
+            f"{entry!r} is not one filter",
+            where="build.filters",
+            remedy="write each filter as its own list entry",
+        )
     return next(iter(entry.items()))
 
 
@@ -166,7 +191,9 @@ def selected(folder: Path) -> Iterator[Selected]:
         if waiting is not None and waiting[0] == row["id"]:
             own = list(waiting[1])
             waiting = next(by_post, None)
-        yield Selected(post_from_row(row, own), row.get("split") or "train", str(row.get("cluster") or row["id"]))
+        yield Selected(
+            post_from_row(row, own), row.get("split") or "train", str(row.get("cluster") or row["id"])
+        )
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -176,7 +203,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def viewer(config: BuildConfig, run: Path) -> Viewer:
     """How every stage of a run looks at media."""
-    return Viewer(run / "views", run / "frames", max_scenes=config.max_scenes, processes=config.processes, timeout_s=config.timeout_s)
+    return Viewer(
+        run / "views",
+        run / "frames",
+        max_scenes=config.max_scenes,
+        processes=config.processes,
+        timeout_s=config.timeout_s,
+    )
 
 
 def seen(folder: Path, look: Viewer) -> Iterator[tuple[Selected, View | str | None]]:
@@ -185,12 +218,19 @@ def seen(folder: Path, look: Viewer) -> Iterator[tuple[Selected, View | str | No
     return zip(selected(folder), look.views(items, label="looking at posts"), strict=True)
 
 
-# ---- captions -------------------------------------------------------------------------------------------------------
+# ---- captions
+# -------------------------------------------------------------------------------------------------------
 
 CAPTIONS = pa.schema([("sha256", pa.string()), ("scene", pa.int32()), ("caption", pa.string())])
 
 
-def caption(config: BuildConfig, template: Template, folder: Path, views: Sequence[View], generate: Callable[[list[Example]], list[str]]) -> dict[str, int]:
+def caption(
+    config: BuildConfig,
+    template: Template,
+    folder: Path,
+    views: Sequence[View],
+    generate: Callable[[list[Example]], list[str]],
+) -> dict[str, int]:
     """Captions of every scene by a model, in chunks under `folder`.
 
     Args:
@@ -199,13 +239,22 @@ def caption(config: BuildConfig, template: Template, folder: Path, views: Sequen
     Returns:
         Scenes captioned, and those for which the model wrote nothing.
     """
-    scenes = [(view, number, media) for view in {view.sha256: view for view in views}.values() for number, media in enumerate(view.frames())]
+    scenes = [
+        (view, number, media)
+        for view in {view.sha256: view for view in views}.values()
+        for number, media in enumerate(view.frames())
+    ]
     prompt = template.question.format(media="image")
     empty = 0
 
     def rows(chunk: list[tuple[View, int, Any]]) -> pa.Table:
-        texts = generate([Example(f"{view.sha256}:{number}", prompt, None, media) for view, number, media in chunk])
-        said = [{"sha256": view.sha256, "scene": number, "caption": _plain(text)} for (view, number, _), text in zip(chunk, texts, strict=True)]
+        texts = generate(
+            [Example(f"{view.sha256}:{number}", prompt, None, media) for view, number, media in chunk]
+        )
+        said = [
+            {"sha256": view.sha256, "scene": number, "caption": _plain(text)}
+            for (view, number, _), text in zip(chunk, texts, strict=True)
+        ]
         return pa.Table.from_pylist(said, schema=CAPTIONS)
 
     with progress("captioning", len(scenes)) as advance:
@@ -225,7 +274,8 @@ def captions(folder: Path) -> dict[tuple[str, int], str]:
     return {(row["sha256"], row["scene"]): row["caption"] for row in chunks.stream(folder)}
 
 
-# ---- arms -----------------------------------------------------------------------------------------------------------
+# ---- arms
+# -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +287,9 @@ class Row:
     scenes: tuple[SceneWords, ...]
 
 
-def rows_of(folder: Path, look: Viewer, captioned: Mapping[tuple[str, int], str], split: str) -> tuple[list[Row], Counter[str]]:
+def rows_of(
+    folder: Path, look: Viewer, captioned: Mapping[tuple[str, int], str], split: str
+) -> tuple[list[Row], Counter[str]]:
     """The posts of a split that can be said, and why the others cannot."""
     found, left_out = [], Counter[str]()
     for item, view in seen(folder, look):
@@ -251,23 +303,34 @@ def rows_of(folder: Path, look: Viewer, captioned: Mapping[tuple[str, int], str]
             left_out["no_caption"] += 1
             continue
         scenes = tuple(
-            SceneWords(scene.start_s, scene.end_s, text, scene.colors) for scene, text in zip(view.scenes, texts, strict=True)
+            SceneWords(scene.start_s, scene.end_s, text, scene.colors)
+            for scene, text in zip(view.scenes, texts, strict=True)
         )
         found.append(Row(item, view, scenes))
     return found, left_out
 
 
-def heldout(template: Template, kinds: Sequence[str], rows: Sequence[Row]) -> Iterator[tuple[Row, Example, str]]:
-    """Held-out posts with a behavior: (row, question and true answer, the answer's part before the behavior)."""
+def heldout(
+    template: Template, kinds: Sequence[str], rows: Sequence[Row]
+) -> Iterator[tuple[Row, Example, str]]:
+    """Held-out posts with a behavior: (row, question and true answer, the answer's part before the
+    behavior).
+    """
     for row in rows:
         said = verbalizer.verbalize(template, kinds, row.item.post, row.scenes)
         if said.behaviors:
             given = f"{verbalizer.describe(template, row.scenes)}\n{template.separator}\n"
-            yield row, Example(row.item.post.id, said.prompt, said.completion, row.view.media(), said.behaviors), given
+            yield (
+                row,
+                Example(row.item.post.id, said.prompt, said.completion, row.view.media(), said.behaviors),
+                given,
+            )
 
 
 def exchange(template: Template, kinds: Sequence[str], rows: Sequence[Row], *, seed: int) -> arms.Exchange:
-    """Who receives whose behavior in the shuffled arm; posts without any behavior are excluded from every arm."""
+    """Who receives whose behavior in the shuffled arm; posts without any behavior are excluded from every
+    arm.
+    """
     givers, silent = [], []
     for row in rows:
         stratum = arms.stratum(template, kinds, row.item.post, row.scenes)
@@ -279,9 +342,14 @@ def exchange(template: Template, kinds: Sequence[str], rows: Sequence[Row], *, s
     return replace(drawn, excluded=tuple(sorted((*drawn.excluded, *silent))))
 
 
-def agreement(template: Template, kinds: Sequence[str], rows: Sequence[Row], drawn: arms.Exchange) -> arms.Agreement:
+def agreement(
+    template: Template, kinds: Sequence[str], rows: Sequence[Row], drawn: arms.Exchange
+) -> arms.Agreement:
     """What signal is left between posts and the behavior they received."""
-    said = {row.item.post.id: verbalizer.say_behavior(template, kinds, row.item.post, row.scenes)[0] for row in rows}
+    said = {
+        row.item.post.id: verbalizer.say_behavior(template, kinds, row.item.post, row.scenes)[0]
+        for row in rows
+    }
     return arms.agreement((said[post], said[donor]) for post, donor in drawn.donors.items())
 
 
@@ -294,7 +362,11 @@ def truth_of(world: Path) -> dict[str, Any]:
     try:
         return json.loads((world / "truth.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError("the arm ceiling needs the sandbox's true labels", where="arms", remedy="leave ceiling out for real data") from None
+        raise UserError(
+            "the arm ceiling needs the sandbox's true labels",
+            where="arms",
+            remedy="leave ceiling out for real data",
+        ) from None
 
 
 def arm_examples(
@@ -323,7 +395,11 @@ def arm_examples(
             prompt, completion, said = *_true_label(truth[post.id], post, number), ()
         elif arm.is_matched:
             target = count(verbalizer.say(template, kinds, post, row.scenes)[0])
-            prompt, completion, said = verbalizer.ask(template, (), post), verbalizer.describe_more(template, row.scenes, target, count), ()
+            prompt, completion, said = (
+                verbalizer.ask(template, (), post),
+                verbalizer.describe_more(template, row.scenes, target, count),
+                (),
+            )
         else:
             donor = by_id[drawn.donors[post.id]] if arm.says == "received" else None
             received = None if donor is None else Received(donor.item.post, donor.scenes)

@@ -1,7 +1,7 @@
 """Sources to two tables: posts with what their media files are, and comments.
 
-Reading and measuring go chunk by chunk, so a killed run continues; a file that cannot be read becomes a reason in its
-row, a record that cannot be parsed a counted fault. Called by pipeline.py's collect stage.
+Reading and measuring go chunk by chunk, so a killed run continues; a file that cannot be read becomes a
+reason in its row, a record that cannot be parsed a counted fault. Called by pipeline.py's collect stage.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from behavior_llava.core import chunks, media
 from behavior_llava.core.config import Config
@@ -35,14 +36,15 @@ class SourceConfig(Config):
     """
 
     kind: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class CollectConfig(Config):
     """What is collected.
 
     Attributes:
-        max_fault_rate: share of records and media that may be broken before the stage stops; 0.02 as in design.md.
+        max_fault_rate: share of records and media that may be broken before the stage stops; 0.02 as in
+            design.md.
         processes: that decode media; timeout_s: after which a decoder is killed.
     """
 
@@ -75,7 +77,8 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
         Counts for the manifest: rows in, kept, faults by reason.
 
     Raises:
-        UserError: a source's files are not there or not in its format, nothing was found, or too much is broken.
+        UserError: a source's files are not there or not in its format, nothing was found, or too much is
+            broken.
     """
     faults: Counter[str] = Counter()
     seen = 0
@@ -89,23 +92,38 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             place = folder / "joined" / f"{number}"
             seen += chunks.write(place, posts, partial(_joined, workers=workers), done=advance)
     if not seen:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items())) or "the sources are empty"
-        raise UserError(f"no post was found ({reasons})", where="collect.sources", remedy="check the paths and the formats in the config")
+        reasons = (
+            ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items()))
+            or "the sources are empty"
+        )
+        raise UserError(
+            f"no post was found ({reasons})",
+            where="collect.sources",
+            remedy="check the paths and the formats in the config",
+        )
     posts_rows, comments_rows, media_faults = _split(folder)
     for reason, count in media_faults.items():
         faults[reason] += count
     broken = sum(count for reason, count in faults.items() if reason not in NOT_FAULTS)
     total = seen + sum(count for reason, count in faults.items() if reason not in media_faults)
     if broken > config.max_fault_rate * total:
-        told = ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items()) if reason not in NOT_FAULTS)
+        told = ", ".join(
+            f"{reason} {count}" for reason, count in sorted(faults.items()) if reason not in NOT_FAULTS
+        )
         # files that are mended must be measured again
         shutil.rmtree(folder / "joined")
         raise UserError(
-            f"{broken} of {total} records are broken ({told}), more than max_fault_rate {config.max_fault_rate:.0%}",
+            f"{broken} of {total} records are broken ({told}), more than max_fault_rate "
+            f"{config.max_fault_rate:.0%}",
             where="collect",
             remedy="mend the files, or raise collect.max_fault_rate knowingly",
         )
-    return {"records": total, "posts": posts_rows, "comments": comments_rows, "faults": dict(sorted(faults.items()))}
+    return {
+        "records": total,
+        "posts": posts_rows,
+        "comments": comments_rows,
+        "faults": dict(sorted(faults.items())),
+    }
 
 
 def _posts(stream: Iterator[Post | Fault], faults: Counter[str], limit: int | None) -> Iterator[Post]:
@@ -125,7 +143,13 @@ _JOINED = pa.schema([("post", pa.struct(list(POSTS))), ("comments", pa.list_(pa.
 
 def _joined(posts: list[Post], workers: media.Workers) -> pa.Table:
     found = [post for post in posts if post.media_path is not None]
-    results = dict(zip([post.id for post in found], workers.map([(Path(str(post.media_path)), post.media_kind) for post in found]), strict=True))
+    results = dict(
+        zip(
+            [post.id for post in found],
+            workers.map([(Path(str(post.media_path)), post.media_kind) for post in found]),
+            strict=True,
+        )
+    )
     rows = []
     for post in posts:
         row = post_row(post)

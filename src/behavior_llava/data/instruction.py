@@ -1,7 +1,7 @@
 """The base stage's instruction data: LLaVA JSON (`conversations`) to Examples.
 
-One question and answer a row: a conversation of several rounds gives a row for its first round only when it has just one;
-longer ones are refused, since a later round would lose what came before.
+One question and answer a row: a conversation of several rounds gives a row for its first round only when it
+has just one; longer ones are refused, since a later round would lose what came before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _PLACEHOLDERS = ("<image>", "<video>")
 
 
 def read(path: Path) -> list[Example]:
-    """The rows of a LLaVA JSON file; media are found beside it, their times and hashes are left to be measured.
+    """The rows of a LLaVA JSON file; media are found beside it, their times and hashes are left to be
+    measured.
 
     Raises:
         UserError: no such file, not that format, or a media file that is not there; with the row's id.
@@ -26,11 +27,19 @@ def read(path: Path) -> list[Example]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError("no such instruction file", where=path, remedy="give LLaVA JSON, or set base.instruction to null for the sandbox's") from None
+        raise UserError(
+            "no such instruction file",
+            where=path,
+            remedy="give LLaVA JSON, or set base.instruction to null for the sandbox's",
+        ) from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"is not JSON ({error})", where=path, remedy="give LLaVA JSON: a list of conversations") from error
+        raise UserError(
+            f"is not JSON ({error})", where=path, remedy="give LLaVA JSON: a list of conversations"
+        ) from error
     if not isinstance(rows, list) or not rows:
-        raise UserError("holds no list of conversations", where=path, remedy="give LLaVA JSON: a list of conversations")
+        raise UserError(
+            "holds no list of conversations", where=path, remedy="give LLaVA JSON: a list of conversations"
+        )
     return [_example(row, number, path) for number, row in enumerate(rows)]
 
 
@@ -42,7 +51,11 @@ def _example(row: Any, number: int, path: Path) -> Example:
             raise KeyError("from")
         question, completion = str(human["value"]), str(answer["value"])
     except (TypeError, KeyError, ValueError):
-        raise UserError("is not one question of a human and one answer of gpt", where=where, remedy="split longer conversations into rows") from None
+        raise UserError(
+            "is not one question of a human and one answer of gpt",
+            where=where,
+            remedy="split longer conversations into rows",
+        ) from None
     media = None
     for kind in ("image", "video"):
         if kind in row:
@@ -54,8 +67,12 @@ def _example(row: Any, number: int, path: Path) -> Example:
 
 def _media(name: Any, kind: MediaKind, path: Path, where: str) -> Media:
     if not isinstance(name, str):
-        raise UserError(f"{kind} is {type(name).__name__}, not one file name", where=where, remedy="give one file a row")
+        raise UserError(
+            f"{kind} is {type(name).__name__}, not one file name", where=where, remedy="give one file a row"
+        )
     file = file_inside(path.parent, name)
     if file is None or not file.is_file():
-        raise UserError(f"{kind} {name!r} is not there", where=where, remedy="put the media beside the JSON file")
+        raise UserError(
+            f"{kind} {name!r} is not there", where=where, remedy="put the media beside the JSON file"
+        )
     return Media(str(file), kind, "")

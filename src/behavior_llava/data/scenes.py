@@ -265,7 +265,9 @@ def _name_of(lab: NDArray[np.float64]) -> NDArray[np.intp]:
 
 @cache
 def _tables() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Lab and name of all colors at 5 bits a channel: looking them up is ten times faster than computing them."""
+    """Lab and name of all colors at 5 bits a channel: looking them up is ten times faster than computing
+    them.
+    """
     steps = np.arange(32) * 8 + 4
     colors = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _lab(colors.astype(np.float64))

@@ -1,7 +1,8 @@
-"""Media files to what a model and the verbaliser see of them: hash, scenes, colors, and the frames in the store.
+"""Media files to what a model and the verbaliser see of them: hash, scenes, colors, and the frames in the
+store.
 
-One pass a file, in a process that can be killed; kept on disk, so that every stage, arm and seed reads the same. Called by the
-base stage, the build stage and the evaluation.
+One pass a file, in a process that can be killed; kept on disk, so that every stage, arm and seed reads the
+same. Called by the base stage, the build stage and the evaluation.
 """
 
 from __future__ import annotations
@@ -30,8 +31,17 @@ _SCENE = pa.struct(
         ("tone", pa.string()),
     ]
 )
-VIEWS = pa.schema([("path", pa.string()), ("kind", pa.string()), ("sha256", pa.string()), ("scenes", pa.list_(_SCENE)), ("fault", pa.string())])
-"""One row a media item, in the order asked for; `fault` is null where it could be read, `kind` where there is no media."""
+VIEWS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("kind", pa.string()),
+        ("sha256", pa.string()),
+        ("scenes", pa.list_(_SCENE)),
+        ("fault", pa.string()),
+    ]
+)
+"""One row a media item, in the order asked for; `fault` is null where it could be read, `kind` where there is
+no media."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,9 @@ def view_file(path: str, kind: MediaKind, max_scenes: int, frames: str) -> tuple
     digest = media.sha256(Path(path))
     if kind == "video":
         times = tuple(scene.time_s for scene in looked.scenes)
-        media.FrameStore(Path(frames)).put(Media(path, kind, digest, times), media.decode_frames(Path(path), times))
+        media.FrameStore(Path(frames)).put(
+            Media(path, kind, digest, times), media.decode_frames(Path(path), times)
+        )
     return digest, looked.scenes
 
 
@@ -88,8 +100,12 @@ class Viewer:
     processes: int = 2
     timeout_s: float = 60.0
 
-    def views(self, items: Sequence[tuple[str | None, MediaKind | None]], *, label: str) -> Iterator[View | str | None]:
-        """For every (path, kind): a View, the reason there is none, or None for an item without media (no kind)."""
+    def views(
+        self, items: Sequence[tuple[str | None, str | None]], *, label: str
+    ) -> Iterator[View | str | None]:
+        """For every (path, kind): a View, the reason there is none, or None for an item without media (no
+        kind).
+        """
         place = self.folder / fingerprint([self.max_scenes, *items])
         with (
             progress(label, len(items)) as advance,
@@ -99,7 +115,7 @@ class Viewer:
         for row in chunks.stream(place):
             yield row["fault"] or (None if row["kind"] is None else _view(row))
 
-    def _rows(self, items: list[tuple[str | None, MediaKind | None]], workers: media.Workers) -> pa.Table:
+    def _rows(self, items: list[tuple[str | None, str | None]], workers: media.Workers) -> pa.Table:
         jobs = [(path, kind, self.max_scenes, str(self.frames)) for path, kind in items if path is not None]
         results = workers.map(jobs)
         rows: list[dict[str, Any]] = []
@@ -131,7 +147,12 @@ def _scene_row(scene: Scene) -> dict[str, Any]:
 
 def _view(row: dict[str, Any]) -> View:
     found = tuple(
-        Scene(item["start_s"], item["end_s"], item["time_s"], Colors(tuple(item["foreground"]), tuple(item["background"]), item["tone"]))
+        Scene(
+            item["start_s"],
+            item["end_s"],
+            item["time_s"],
+            Colors(tuple(item["foreground"]), tuple(item["background"]), item["tone"]),
+        )
         for item in row["scenes"]
     )
     return View(row["path"], row["kind"], row["sha256"], found)

@@ -56,7 +56,9 @@ def all_tasks() -> dict[str, Task]:
 
 
 def folder_name(task: Task) -> str:
-    """The folder of a task's benchmark among others: its name in lower-case letters and digits, e.g. "ekman6"."""
+    """The folder of a task's benchmark among others: its name in lower-case letters and digits, e.g.
+    "ekman6".
+    """
     return re.sub(r"[^a-z0-9]", "", task.benchmark.lower())
 
 

@@ -1,12 +1,13 @@
 """Asks a model the questions of a benchmark, in every setting, and writes its answers down.
 
-Settings: `zero_shot` asks the question on the media alone; `zero_shot_described` lets the model write a description first and
-asks with it in the context; `zero_shot_verbalized` lets it write a description and its viewers' likely reactions, within the
-same number of tokens; `finetuned` asks the plain question after training on a share of the labels. Choice tasks are answered by
-the log-probabilities of their labels, numeric ones by the expectation over the number tokens 00..99.
+Settings: `zero_shot` asks the question on the media alone; `zero_shot_described` lets the model write a
+description first and asks with it in the context; `zero_shot_verbalized` lets it write a description and its
+viewers' likely reactions, within the same number of tokens; `finetuned` asks the plain question after
+training on a share of the labels. Choice tasks are answered by the log-probabilities of their labels, numeric
+ones by the expectation over the number tokens 00..99.
 
-Answers are kept chunk by chunk in folders named after the model's weights, the task and the prompts, so a killed evaluation
-continues and a changed model or prompt never meets an old answer.
+Answers are kept chunk by chunk in folders named after the model's weights, the task and the prompts, so a
+killed evaluation continues and a changed model or prompt never meets an old answer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from behavior_llava.training.trainer import TrainConfig
 Setting = Literal["zero_shot", "zero_shot_described", "zero_shot_verbalized"]
 
 NUMBERS = tuple(f"{number:02d}" for number in range(100))
-"""The answers of a numeric task. Source: memorability protocol of the paper (paper.md, Evaluation; benchmarks.md 22)."""
+"""The answers of a numeric task. Source: memorability protocol of the paper (paper.md, Evaluation;
+benchmarks.md 22)."""
 
 
 class FinetuneConfig(Config):
@@ -113,12 +115,17 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
     samples = [sample for sample in task.load(folder, split) if sample.label is not None]
     if limit is not None:
         # a share of every class: official lists are often sorted by label
-        samples = [samples[index] for index in np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)]
+        samples = [
+            samples[index]
+            for index in np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
+        ]
     groups_file = folder / "groups.json"
     groups = json.loads(groups_file.read_text(encoding="utf-8")) if groups_file.exists() else {}
     missing: dict[str, int] = {}
     questions = []
-    views = viewer.views([(sample.media_path, sample.media_kind) for sample in samples], label=f"reading {task.name} {split}")
+    views = viewer.views(
+        [(sample.media_path, sample.media_kind) for sample in samples], label=f"reading {task.name} {split}"
+    )
     for sample, view in zip(samples, views, strict=True):
         if isinstance(view, str):
             missing[view] = missing.get(view, 0) + 1
@@ -129,12 +136,15 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
 
 def _question(task: Task, sample: Sample, view: View | None, group: str | None) -> Question:
     media = None if view is None else view.media()
-    example = Example(f"{task.name}:{sample.id}", benchmarks.to_prompt(task, sample), task.answer(sample), media)
+    example = Example(
+        f"{task.name}:{sample.id}", benchmarks.to_prompt(task, sample), task.answer(sample), media
+    )
     cluster = sample.cluster or (view.sha256 if view is not None else sample.id)
     return Question(sample.id, cluster, example, sample.label, group)
 
 
-# ---- asking ---------------------------------------------------------------------------------------------------------
+# ---- asking
+# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,8 @@ class Asked:
     Attributes:
         weights: hash of the model's weights.
         describe, verbalize: the two questions that let the model write before it is asked.
-        separator: the template's line between description and behavior; it is taken out of what the model wrote.
+        separator: the template's line between description and behavior; it is taken out of what the model
+            wrote.
     """
 
     model: VisionLanguageModel
@@ -156,7 +167,15 @@ class Asked:
     separator: str
 
 
-def ask(asked: Asked, prepared: Prepared, setting: str, config: EvaluateConfig, folder: Path, *, label_fraction: float | None = None) -> pa.Table:
+def ask(
+    asked: Asked,
+    prepared: Prepared,
+    setting: str,
+    config: EvaluateConfig,
+    folder: Path,
+    *,
+    label_fraction: float | None = None,
+) -> pa.Table:
     """The answers of one model to one task in one setting, as rows of PREDICTIONS.
 
     Args:
@@ -165,7 +184,17 @@ def ask(asked: Asked, prepared: Prepared, setting: str, config: EvaluateConfig, 
     task = prepared.task
     # the fraction too: two fine-tunings may come out with equal weights, and the answers carry their fraction
     key = fingerprint(
-        [asked.weights, task.name, task.version, setting, config.context_tokens, config.batch_size, asked.describe, asked.verbalize, label_fraction]
+        [
+            asked.weights,
+            task.name,
+            task.version,
+            setting,
+            config.context_tokens,
+            config.batch_size,
+            asked.describe,
+            asked.verbalize,
+            label_fraction,
+        ]
         + [[question.sample_id, question.example.prompt] for question in prepared.questions]
     )
     place = folder / f"{task.name}-{setting}-{key}"
@@ -184,7 +213,9 @@ def ask(asked: Asked, prepared: Prepared, setting: str, config: EvaluateConfig, 
     def rows(chunk: list[Question]) -> pa.Table:
         contexts = _contexts(asked, chunk, setting, config.context_tokens)
         examples = [
-            question.example if context is None else replace(question.example, prompt=f"{context}\n{question.example.prompt}")
+            question.example
+            if context is None
+            else replace(question.example, prompt=f"{context}\n{question.example.prompt}")
             for question, context in zip(chunk, contexts, strict=True)
         ]
         answers = _answers(asked.model, task, examples)
@@ -212,7 +243,9 @@ def ask(asked: Asked, prepared: Prepared, setting: str, config: EvaluateConfig, 
 
 
 def _contexts(asked: Asked, questions: Sequence[Question], setting: str, tokens: int) -> list[str | None]:
-    """What the model writes about each question's media before it is asked; None where it is asked at once."""
+    """What the model writes about each question's media before it is asked; None where it is asked at
+    once.
+    """
     if setting in ("zero_shot", "finetuned") or questions[0].example.media is None:
         return [None] * len(questions)
     first = asked.describe if setting == "zero_shot_described" else asked.verbalize
@@ -228,12 +261,16 @@ def _answers(model: VisionLanguageModel, task: Task, examples: Sequence[Example]
     scores -= scores.max(axis=1, keepdims=True)
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     if task.labels:
-        return [(labels[best], f"{labels[best]} ({row[best]:.2f})") for row, best in zip(shares, shares.argmax(1), strict=True)]
+        return [
+            (labels[best], f"{labels[best]} ({row[best]:.2f})")
+            for row, best in zip(shares, shares.argmax(1), strict=True)
+        ]
     expected = (shares * np.arange(len(NUMBERS))).sum(1) / (len(NUMBERS) - 1)
     return [(round(float(value), 9), f"{100 * value:.1f}") for value in expected]
 
 
-# ---- behaviour on held-out posts ---------------------------------------------------------------------------------
+# ---- behaviour on held-out posts
+# ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +280,8 @@ class HeldOut:
     Attributes:
         example: the behaviour question with the true completion.
         given: the completion's beginning that is not behaviour.
-        like_rate: 0..1; None where the platform tells no views. replay: a value a scene; None where there is no curve.
+        like_rate: 0..1; None where the platform tells no views. replay: a value a scene; None where there is
+            no curve.
     """
 
     post_id: str
@@ -254,18 +292,37 @@ class HeldOut:
     replay: tuple[float, ...] | None
 
 
-def ask_behavior(asked: Asked, posts: Sequence[HeldOut], config: EvaluateConfig, folder: Path, read: dict[str, Callable[[str], Any]]) -> pa.Table:
+def ask_behavior(
+    asked: Asked,
+    posts: Sequence[HeldOut],
+    config: EvaluateConfig,
+    folder: Path,
+    read: dict[str, Callable[[str], Any]],
+) -> pa.Table:
     """How well the model predicts what the receivers of held-out posts did, as rows of PREDICTIONS.
 
     Args:
         read: behaviour -> its `read_back`.
     """
-    key = fingerprint([asked.weights, asked.verbalize, config.context_tokens, config.batch_size] + [[post.post_id, post.example.completion] for post in posts])
+    key = fingerprint(
+        [asked.weights, asked.verbalize, config.context_tokens, config.batch_size]
+        + [[post.post_id, post.example.completion] for post in posts]
+    )
     place = folder / f"heldout-{key}"
-    shared = {"benchmark": "heldout_posts", "setting": "zero_shot", "arm": asked.arm, "seed": asked.seed, "label_fraction": None, "shots": 0, "primary": False}
+    shared = {
+        "benchmark": "heldout_posts",
+        "setting": "zero_shot",
+        "arm": asked.arm,
+        "seed": asked.seed,
+        "label_fraction": None,
+        "shots": 0,
+        "primary": False,
+    }
 
     def rows(chunk: list[HeldOut]) -> pa.Table:
-        written = asked.model.generate([replace(post.example, completion=None) for post in chunk], max_new_tokens=config.context_tokens)
+        written = asked.model.generate(
+            [replace(post.example, completion=None) for post in chunk], max_new_tokens=config.context_tokens
+        )
         losses = answer_nll(asked.model, [post.example for post in chunk], [post.given for post in chunk])
         found: list[dict[str, Any]] = []
         for post, text, loss in zip(chunk, written, losses, strict=True):
@@ -293,23 +350,37 @@ def ask_behavior(asked: Asked, posts: Sequence[HeldOut], config: EvaluateConfig,
     return chunks.read(place)
 
 
-def _behavior_rows(post: HeldOut, text: str, loss: tuple[float, int], read: dict[str, Callable[[str], Any]]) -> list[tuple[str, str, Any, Any]]:
+def _behavior_rows(
+    post: HeldOut, text: str, loss: tuple[float, int], read: dict[str, Callable[[str], Any]]
+) -> list[tuple[str, str, Any, Any]]:
     """(task, scoring, prediction, label) for each behaviour the post has."""
-    rows: list[tuple[str, str, Any, Any]] = [("heldout_behavior_text", "sum", list(loss), post.example.completion)]
+    rows: list[tuple[str, str, Any, Any]] = [
+        ("heldout_behavior_text", "sum", list(loss), post.example.completion)
+    ]
     if post.like_rate is not None:
         said = read["likes"](text)
         rate = said.value if said is not None and said.form == "like_rate" else None
         rows.append(("heldout_likes", "generate", rate, post.like_rate))
     if post.replay is not None and len(post.replay) >= 3 and np.ptp(post.replay) > 0:
         said = read["replay"](text)
-        fits = said is not None and len(said) == len(post.replay)
-        rows.append(("heldout_replay", "generate", list(said) if fits else None, list(post.replay)))
+        curve = list(said) if said is not None and len(said) == len(post.replay) else None
+        rows.append(("heldout_replay", "generate", curve, list(post.replay)))
     return rows
 
 
 HELDOUT_TASKS: dict[str, dict[str, Any]] = {
-    "heldout_behavior_text": {"benchmark": "heldout_posts", "metric": "perplexity", "modality": "image", "chance": None},
+    "heldout_behavior_text": {
+        "benchmark": "heldout_posts",
+        "metric": "perplexity",
+        "modality": "image",
+        "chance": None,
+    },
     "heldout_likes": {"benchmark": "heldout_posts", "metric": "r2", "modality": "video", "chance": 0.0},
-    "heldout_replay": {"benchmark": "heldout_posts", "metric": "curve_correlation", "modality": "video", "chance": 0.0},
+    "heldout_replay": {
+        "benchmark": "heldout_posts",
+        "metric": "curve_correlation",
+        "modality": "video",
+        "chance": 0.0,
+    },
 }
 """What `summarize` is told about the behaviour of held-out posts."""

@@ -15,7 +15,6 @@ Shapes: N items, F columns, D resamples, K classes, G groups of tied values.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +113,9 @@ def _most_common(labels: Sequence[Any]) -> Any:
 
 
 def _curve_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """Pearson's r of every predicted curve with the true one; unparsed, or flat and so without information, is 0."""
+    """Pearson's r of every predicted curve with the true one; unparsed, or flat and so without information,
+    is 0.
+    """
 
     def correlation(said: Any, true: Any) -> float:
         if np.ptp(true) == 0:

@@ -1,8 +1,9 @@
-"""How likely is each label as the answer: media and prompt run once, all labels as one token tree behind them.
+"""How likely is each label as the answer: media and prompt run once, all labels as one token tree behind
+them.
 
-The prompt's keys and values are computed once; the labels' tokens, merged where they share a beginning, follow in one forward pass
-under a mask in which a token sees the prompt and its own ancestors. Equal to K full forward passes (tests compare
-them), at about one K-th of the cost.
+The prompt's keys and values are computed once; the labels' tokens, merged where they share a beginning,
+follow in one forward pass under a mask in which a token sees the prompt and its own ancestors. Equal to K
+full forward passes (tests compare them), at about one K-th of the cost.
 
     B questions · T prompt tokens · M tree nodes · K labels
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example
 from behavior_llava.models.auto import VisionLanguageModel
 
@@ -24,7 +26,8 @@ class LabelTree:
     """The labels' tokens as a tree; node -1 is the prompt's last token.
 
     Attributes:
-        tokens, parents, depths: a node each, parents before children; only tokens another token follows are nodes.
+        tokens, parents, depths: a node each, parents before children; only tokens another token follows are
+            nodes.
         steps: for every label, the (node, token) pairs whose log-probabilities add up to the label's.
     """
 
@@ -59,13 +62,16 @@ def label_tree(labels: Sequence[Sequence[int]]) -> LabelTree:
 
 
 @torch.inference_mode()
-def score_labels(model: VisionLanguageModel, examples: Sequence[Example], labels: Sequence[str]) -> np.ndarray:
+def score_labels(
+    model: VisionLanguageModel, examples: Sequence[Example], labels: Sequence[str]
+) -> np.ndarray:
     """Log-probability of each label as the beginning of the answer, summed over its tokens: [B, K], float64.
 
     A label's tokens are those the chat template would put behind the prompt, without the end of the turn.
 
     Raises:
         MediaFault: an example's media is gone or broken.
+        UserError: the model gives NaN or infinities.
     """
     tree = label_tree([model.completion_ids(label, end=False) for label in labels])
     batch = {key: value.to(model.device) for key, value in model.inputs(examples, supervise=False).items()}
@@ -79,19 +85,38 @@ def score_labels(model: VisionLanguageModel, examples: Sequence[Example], labels
         for node, token in steps:
             values = root[:, token] if node < 0 else nodes[:, node, token]  # type: ignore[index]
             scores[:, number] += values.double().cpu()
+    _refuse_nan(scores.isfinite().all(1), examples)
     return scores.numpy()
 
 
-def _node_log_probs(model: VisionLanguageModel, tree: LabelTree, mask: torch.Tensor, cache: object) -> torch.Tensor:
+def _refuse_nan(is_finite: torch.Tensor, examples: Sequence[Example]) -> None:
+    """An argmax over NaN is the first label: broken weights would look like an opinion."""
+    if not is_finite.all():
+        row = int((~is_finite).nonzero()[0])
+        raise UserError(
+            "the model gives no finite log-probabilities",
+            where=examples[row].id,
+            remedy="its weights are broken; look at the loss of its training",
+        )
+
+
+def _node_log_probs(
+    model: VisionLanguageModel, tree: LabelTree, mask: torch.Tensor, cache: object
+) -> torch.Tensor:
     """Log-probabilities of the next token behind every node: [B, M, vocabulary]."""
     size, (rows, prompt) = len(tree.tokens), mask.shape
     sees = torch.eye(size, dtype=torch.bool)
     for node, parent in enumerate(tree.parents):
         if parent >= 0:
             sees[node] |= sees[parent]
-    allowed = torch.cat([mask[:, None, :].bool().expand(rows, size, prompt), sees.to(mask.device).expand(rows, size, size)], dim=2)
+    allowed = torch.cat(
+        [mask[:, None, :].bool().expand(rows, size, prompt), sees.to(mask.device).expand(rows, size, size)],
+        dim=2,
+    )
     dtype = model.network.dtype
-    blocked = torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, torch.finfo(dtype).min)
+    blocked = torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )
     depths = torch.tensor(tree.depths, device=mask.device)
     out = model.network(
         input_ids=torch.tensor(tree.tokens, device=mask.device).expand(rows, size),
@@ -104,17 +129,26 @@ def _node_log_probs(model: VisionLanguageModel, tree: LabelTree, mask: torch.Ten
 
 
 @torch.inference_mode()
-def answer_nll(model: VisionLanguageModel, examples: Sequence[Example], given: Sequence[str]) -> list[tuple[float, int]]:
+def answer_nll(
+    model: VisionLanguageModel, examples: Sequence[Example], given: Sequence[str]
+) -> list[tuple[float, int]]:
     """Negative log-likelihood in nats and number of tokens of each completion behind its part `given`.
 
     Args:
         given: the beginning of every completion that is not scored.
+
+    Raises:
+        MediaFault: an example's media is gone or broken.
+        UserError: the model gives NaN or infinities.
     """
     batch = {key: value.to(model.device) for key, value in model.inputs(examples, supervise=True).items()}
     labels = batch.pop("labels")
     for row, (example, start) in enumerate(zip(examples, given, strict=True)):
         assert example.completion is not None
-        whole, part = model.completion_ids(example.completion, end=True), model.completion_ids(start, end=False)
+        whole, part = (
+            model.completion_ids(example.completion, end=True),
+            model.completion_ids(start, end=False),
+        )
         shared = 0
         while shared < min(len(whole), len(part)) and whole[shared] == part[shared]:
             shared += 1
@@ -124,4 +158,7 @@ def answer_nll(model: VisionLanguageModel, examples: Sequence[Example], given: S
     targets = labels[:, 1:]
     picked = logits.gather(2, targets.clamp(min=0)[..., None])[..., 0].double()
     scored = targets != -100
+    _refuse_nan(
+        torch.stack([picked[row][scored[row]].isfinite().all() for row in range(len(examples))]), examples
+    )
     return [(-float(picked[row][scored[row]].sum()), int(scored[row].sum())) for row in range(len(examples))]

@@ -1,7 +1,7 @@
 """Any image-text-to-text model of transformers, behind the few calls the rest of the project makes.
 
-An `Example` goes in; token ids, pixels, labels or text come out, through the model's own processor and chat template. A video
-is shown as its frames, as several images. Nothing here knows a task, a behaviour or an arm.
+An `Example` goes in; token ids, pixels, labels or text come out, through the model's own processor and chat
+template. A video is shown as its frames, as several images. Nothing here knows a task, a behaviour or an arm.
 
     B examples in a batch · T tokens · K labels
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from behavior_llava.core.errors import UserError
@@ -31,7 +32,7 @@ IGNORED = -100
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto", "cpu", "cuda" or "cuda:1" as a device.
+    """The device of a name: "auto", "cpu", "cuda" or "cuda:1".
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -39,11 +40,17 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name!r} asked for, but torch sees no GPU here", where="device", remedy="set device: cpu or device: auto")
+        raise UserError(
+            f"device {name!r} asked for, but torch sees no GPU here",
+            where="device",
+            remedy="set device: cpu or device: auto",
+        )
     try:
         return torch.device(name)
     except RuntimeError:
-        raise UserError(f"no device called {name!r}", where="device", remedy="use auto, cpu or cuda") from None
+        raise UserError(
+            f"no device called {name!r}", where="device", remedy="use auto, cpu or cuda"
+        ) from None
 
 
 def weights_hash(folder: Path) -> str:
@@ -70,12 +77,20 @@ def check(name: str) -> None:
     except (OSError, ValueError) as error:
         raise _not_a_model(name, error) from error
     if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
-        raise UserError("holds no safetensors weights", where=name, remedy="give a model folder or the name of one on the hub")
+        raise UserError(
+            "holds no safetensors weights",
+            where=name,
+            remedy="give a model folder or the name of one on the hub",
+        )
 
 
 def _not_a_model(name: str, error: Exception) -> UserError:
     reason = str(error).splitlines()[0].rstrip(".")
-    return UserError(f"cannot be loaded as an image-text-to-text model ({reason})", where=name, remedy="give a model folder or the name of one on the hub")
+    return UserError(
+        f"cannot be loaded as an image-text-to-text model ({reason})",
+        where=name,
+        remedy="give a model folder or the name of one on the hub",
+    )
 
 
 def load(name: str, store: FrameStore, *, device: str = "auto") -> VisionLanguageModel:
@@ -88,13 +103,23 @@ def load(name: str, store: FrameStore, *, device: str = "auto") -> VisionLanguag
     dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     try:
         processor = AutoProcessor.from_pretrained(name)
-        network, info = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError) as error:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        network, info = loaded
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_a_model(name, error) from error
-    wrong = {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(key)}
+    wrong = {
+        key: sorted(info[key])
+        for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(key)
+    }
     if wrong:
-        told = "; ".join(f"{key}: {', '.join(map(str, names[:5]))}{' ...' if len(names) > 5 else ''}" for key, names in wrong.items())
-        raise UserError(f"weights do not fit the architecture ({told})", where=name, remedy="use a complete checkpoint")
+        told = "; ".join(
+            f"{key}: {', '.join(map(str, names[:5]))}{' ...' if len(names) > 5 else ''}"
+            for key, names in wrong.items()
+        )
+        raise UserError(
+            f"weights do not fit the architecture ({told})", where=name, remedy="use a complete checkpoint"
+        )
     return VisionLanguageModel(network.to(place).eval(), processor, store)
 
 
@@ -144,7 +169,13 @@ class VisionLanguageModel:
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if completion is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": completion}]})
-        return self.processor.apply_chat_template(messages, add_generation_prompt=completion is None, tokenize=False)
+        return self.processor.apply_chat_template(
+            messages, add_generation_prompt=completion is None, tokenize=False
+        )
+
+    @cached_property
+    def _opening(self) -> str:
+        return self._chat("?", None, 0)
 
     def answer_text(self, completion: str) -> str:
         """What the template writes after the prefix for this answer, up to and including the end of the turn.
@@ -152,26 +183,35 @@ class VisionLanguageModel:
         Raises:
             UserError: the template does not write an answer after its own generation prompt.
         """
-        opening, whole = self._chat("?", None, 0), self._chat("?", completion, 0)
+        opening, whole = self._opening, self._chat("?", completion, 0)
         if not whole.startswith(opening):
-            raise UserError("the chat template writes an answer elsewhere than after its generation prompt", where=type(self.processor).__name__, remedy="use a processor whose template supports training")
+            raise UserError(
+                "the chat template writes an answer elsewhere than after its generation prompt",
+                where=type(self.processor).__name__,
+                remedy="use a processor whose template supports training",
+            )
         return whole[len(opening) :]
 
     def completion_ids(self, completion: str, *, end: bool) -> list[int]:
         """The tokens of an answer as they follow the prefix; `end` adds the end of the turn.
 
-        Tokenized behind the template's own opening, so that the first token is the one the model meets in training.
+        Tokenized behind the template's own opening, so that the first token is the one the model meets in
+        training.
         """
         key = (completion, end)
         if key not in self._ids:
-            opening = self._chat("?", None, 0)
+            opening = self._opening
             text = self.answer_text(completion)
             if not end:
                 text = text[: text.index(completion) + len(completion)]
             before = self.tokenizer(opening, add_special_tokens=False).input_ids
             both = self.tokenizer(opening + text, add_special_tokens=False).input_ids
             if both[: len(before)] != before:
-                raise UserError(f"the answer {completion[:40]!r} merges with the prompt's last token", where=type(self.tokenizer).__name__, remedy="report this model; its template cannot be split")
+                raise UserError(
+                    f"the answer {completion[:40]!r} merges with the prompt's last token",
+                    where=type(self.tokenizer).__name__,
+                    remedy="report this model; its template cannot be split",
+                )
             if len(self._ids) > 100_000:
                 self._ids.clear()
             self._ids[key] = both[len(before) :]
@@ -188,8 +228,8 @@ class VisionLanguageModel:
     def inputs(self, examples: Sequence[Example], *, supervise: bool) -> dict[str, torch.Tensor]:
         """Model inputs for a batch, on the CPU.
 
-        With `supervise`, completions are included, padding is on the right and `labels` [B, T] holds the completion's
-        tokens, IGNORED elsewhere. Without, only prompts, padding on the left.
+        With `supervise`, completions are included, padding is on the right and `labels` [B, T] holds the
+        completion's tokens, IGNORED elsewhere. Without, only prompts, padding on the left.
 
         Raises:
             MediaFault: an example's media is gone or broken.
@@ -227,23 +267,47 @@ class VisionLanguageModel:
             assert example.completion is not None
             answer = torch.tensor(self.completion_ids(example.completion, end=True))
             if not torch.equal(ids[row, length - len(answer) : length], answer):
-                raise UserError("the row's tokens are not those of its template", where=example.id, remedy="report this model and row")
+                raise UserError(
+                    "the row's tokens are not those of its template",
+                    where=example.id,
+                    remedy="report this model and row",
+                )
             labels[row, length - len(answer) : length] = answer
         if (labels == self.image_token_id).any():
-            raise UserError("a media token would be supervised", where=examples[0].id, remedy="remove the image placeholder from the text")
+            raise UserError(
+                "a media token would be supervised",
+                where=examples[0].id,
+                remedy="remove the image placeholder from the text",
+            )
         return labels
 
     # ---- generation ----
 
     @torch.inference_mode()
-    def generate(self, examples: Sequence[Example], *, max_new_tokens: int, seed: int | None = None, temperature: float = 0.0) -> list[str]:
+    def generate(
+        self,
+        examples: Sequence[Example],
+        *,
+        max_new_tokens: int,
+        seed: int | None = None,
+        temperature: float = 0.0,
+    ) -> list[str]:
         """One answer an example, without the prompt and special tokens; greedy unless `temperature` > 0."""
         if seed is not None:
             torch.manual_seed(seed)
         batch = {key: value.to(self.device) for key, value in self.inputs(examples, supervise=False).items()}
-        sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-        ids = self.network.generate(**batch, max_new_tokens=max_new_tokens, pad_token_id=self.tokenizer.pad_token_id, **sampling)
-        return [text.strip() for text in self.tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)]
+        sampling = (
+            {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+        )
+        ids = self.network.generate(
+            **batch, max_new_tokens=max_new_tokens, pad_token_id=self.tokenizer.pad_token_id, **sampling
+        )
+        return [
+            text.strip()
+            for text in self.tokenizer.batch_decode(
+                ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+            )
+        ]
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors and the processor, as save_pretrained writes them."""

@@ -1,7 +1,8 @@
 """A LLaVA small enough to train on two cores: random weights, its tokenizer trained on the spot.
 
-The architecture, processor, chat template and files are those of transformers' LLaVA, so everything that runs on it runs on a
-published checkpoint; only the sizes differ. Called by the base stage where a config says `model: tiny`.
+The architecture, processor, chat template and files are those of transformers' LLaVA, so everything that runs
+on it runs on a published checkpoint; only the sizes differ. Called by the base stage where a config says
+`model: tiny`.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ class TinyConfig(Config):
     num_heads: int = 4
     image_size: int = 64
     patch_size: int = 16
-    initializer_range: float = Field(default=0.06, description="0.02 learns three times as slowly at this width")
+    initializer_range: float = Field(
+        default=0.06, description="0.02 learns three times as slowly at this width"
+    )
     vocab_size: int = Field(default=1500, description="at most; a small corpus gives fewer")
 
 
 def build(config: TinyConfig, texts: Iterable[str], folder: Path, *, seed: int) -> None:
-    """Writes a model with random weights and a tokenizer trained on `texts` to `folder`, as save_pretrained does."""
+    """Writes a model with random weights and a tokenizer trained on `texts` to `folder`, as save_pretrained
+    does.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import (
@@ -111,11 +116,11 @@ def build(config: TinyConfig, texts: Iterable[str], folder: Path, *, seed: int) 
                 max_position_embeddings=2048,
                 tie_word_embeddings=True,
                 initializer_range=config.initializer_range,
-                pad_token_id=fast.pad_token_id,
-                bos_token_id=fast.bos_token_id,
-                eos_token_id=fast.eos_token_id,
+                pad_token_id=special.index("<pad>"),
+                bos_token_id=special.index("<s>"),
+                eos_token_id=special.index("</s>"),
             ),
-            image_token_id=fast.convert_tokens_to_ids("<image>"),
+            image_token_id=special.index("<image>"),  # pyright: ignore[reportCallIssue]
             vision_feature_layer=-1,
             image_seq_length=num_image_tokens,
             tie_word_embeddings=True,

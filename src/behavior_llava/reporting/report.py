@@ -1,6 +1,7 @@
 """Finished stages to the report: summary.json and one page.
 
-Called by pipeline.py's report stage with everything it shows; reads nothing but predictions and the media of sample rows.
+Called by pipeline.py's report stage with everything it shows; reads nothing but predictions and the media of
+sample rows.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
     """Writes summary.json and index.html to `folder`; returns the numbers of rows for the manifest."""
     table = pa.concat_tables([pq.read_table(path) for path in material.predictions])
     with progress("statistics", None) as advance:
-        result = summary.summarize(table, material.tasks, material.arms, config.statistics, synthetic=material.synthetic)
+        result = summary.summarize(
+            table, material.tasks, material.arms, config.statistics, synthetic=material.synthetic
+        )
         advance()
     (folder / "summary.json").write_text(summary.to_json(result), encoding="utf-8")
     content = PageContent(
@@ -88,8 +91,8 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
 
 def _samples(material: Material, table: pa.Table, most: int) -> list[SampleRow]:
     """The first samples of every task in its primary setting, with every arm's answer, of the first seed."""
-    seed = pc.min(table["seed"]).as_py()
-    rows = table.filter(pc.and_(table["primary"], pc.equal(table["seed"], seed))).to_pylist()
+    seed = min(table["seed"].to_pylist())
+    rows = table.filter((pc.field("seed") == seed) & pc.field("primary")).to_pylist()
     by_task: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         if row["setting"] != "finetuned":

@@ -1,12 +1,13 @@
 """The base: a model that comes trained, or a small one trained on the spot from instruction data.
 
-A config's `model` is a folder or hub name, taken as it is, or `tiny`: then the base stage builds random weights and trains
-them on instruction data, before any behaviour is seen. Either way the arms start from the same base.
+A config's `model` is a folder or hub name, taken as it is, or `tiny`: then the base stage builds random
+weights and trains them on instruction data, before any behaviour is seen. Either way the arms start from the
+same base.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,10 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example
 from behavior_llava.data import instruction
-from behavior_llava.data.viewing import Viewer
+from behavior_llava.data.viewing import View, Viewer
 from behavior_llava.models.tiny import TinyConfig, build
 from behavior_llava.training import mixture
 from behavior_llava.training.trainer import TrainConfig
-
 
 BASE = "base"
 """How the names of the instruction data sets begin."""
@@ -28,7 +28,8 @@ class BaseConfig(Config):
     """The base stage.
 
     Attributes:
-        instruction: LLaVA JSON; None for the sandbox's. The arms mix it with behavior data, whatever the model.
+        instruction: LLaVA JSON; None for the sandbox's. The arms mix it with behavior data, whatever the
+            model.
         train: of the model `tiny`; not used for a model that comes trained.
     """
 
@@ -44,26 +45,36 @@ def instruction_rows(path: Path, viewer: Viewer) -> dict[str, list[Example]]:
         UserError: a media file of the data cannot be read.
     """
     rows = instruction.read(path)
-    items = [(None, None) if row.media is None else (row.media.path, row.media.kind) for row in rows]
+    # a picture stands in several rows; it is looked at once
+    items = list(dict.fromkeys((row.media.path, row.media.kind) for row in rows if row.media is not None))
+    seen = dict(zip(items, viewer.views(items, label="reading instruction data"), strict=True))
     found: dict[str, list[Example]] = {f"{BASE}_media": [], f"{BASE}_text": []}
-    for row, view in zip(rows, viewer.views(items, label="reading instruction data"), strict=True):
-        if isinstance(view, str):
-            raise UserError(f"media cannot be read ({view})", where=f"{path}: {row.id}", remedy="mend or remove that row")
-        if view is None:
+    for row in rows:
+        if row.media is None:
             found[f"{BASE}_text"].append(row)
-        else:
-            found[f"{BASE}_media"].append(replace(row, media=view.media()))
+            continue
+        view = seen[row.media.path, row.media.kind]
+        if not isinstance(view, View):
+            raise UserError(
+                f"media cannot be read ({view})", where=f"{path}: {row.id}", remedy="mend or remove that row"
+            )
+        found[f"{BASE}_media"].append(replace(row, media=view.media()))
     return {name: rows for name, rows in found.items() if rows}
 
 
 def ordered(
-    data: dict[str, Sequence[Example]], ratio: dict[str, float], *, epochs: float, seed: int, step_rows: int
+    data: Mapping[str, Sequence[Example]],
+    ratio: Mapping[str, float],
+    *,
+    epochs: float,
+    seed: int,
+    step_rows: int,
 ) -> list[Example]:
     """Rows of named data sets in training order; the first data set's epochs are counted.
 
     Args:
-        step_rows: rows of one optimizer step. Within a step, and only there, rows of about one length are put together: the step's
-            gradient stays the same, and its micro-batches are padded less.
+        step_rows: rows of one optimizer step. Within a step, and only there, rows of about one length are put
+            together: the step's gradient stays the same, and its micro-batches are padded less.
     """
     drawn = mixture.order({name: len(rows) for name, rows in data.items()}, ratio, epochs=epochs, seed=seed)
     rows = [data[name][number] for name, number in mixture.interleave(drawn, seed=seed)]
@@ -76,7 +87,14 @@ def _length(row: Example) -> tuple[int, int]:
     return pictures, len(row.prompt.split()) + len((row.completion or "").split())
 
 
-def build_tiny(config: TinyConfig, data: dict[str, list[Example]], template_texts: Sequence[str], folder: Path, *, seed: int) -> None:
+def build_tiny(
+    config: TinyConfig,
+    data: dict[str, list[Example]],
+    template_texts: Sequence[str],
+    folder: Path,
+    *,
+    seed: int,
+) -> None:
     """A small random model whose tokenizer knows the instruction data's words and the template's."""
     texts = [f"USER: {row.prompt} ASSISTANT: {row.completion}" for rows in data.values() for row in rows]
     # the words a template repeats in every row are worth a token each

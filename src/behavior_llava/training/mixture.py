@@ -1,6 +1,7 @@
 """Which row comes when: named data sets mixed by ratio, in one order that a seed fixes.
 
-The order does not depend on the rows' contents, so arms with equally many rows see the same media in the same steps.
+The order does not depend on the rows' contents, so arms with equally many rows see the same media in the same
+steps.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def order(sizes: Mapping[str, int], ratio: Mapping[str, float], *, epochs: float, seed: int) -> list[tuple[str, np.ndarray]]:
+def order(
+    sizes: Mapping[str, int], ratio: Mapping[str, float], *, epochs: float, seed: int
+) -> list[tuple[str, np.ndarray]]:
     """The rows to train on, as (data set, row indices) pairs aligned with `interleave`.
 
     Args:
         sizes: rows of every data set; the first one's epochs are counted.
         ratio: relative number of rows drawn; the first data set's is its own share.
-        epochs: passes over the first data set; may be fractional. The others are repeated, each pass in a new order, as
-            often as the ratio needs.
+        epochs: passes over the first data set; may be fractional. The others are repeated, each pass in a new
+            order, as often as the ratio needs.
         seed: of the order.
 
     Raises:

@@ -1,7 +1,8 @@
 """One training stage on transformers.Trainer: a model and rows in, a model folder and a loss curve out.
 
-Runs under `python`, `accelerate launch` or `torchrun` alike. A killed stage continues from its last whole checkpoint to the
-weights an undisturbed run would have had. Called by pipeline.py for the base stage, for every arm and for fine-tuning.
+Runs under `python`, `accelerate launch` or `torchrun` alike. A killed stage continues from its last whole
+checkpoint to the weights an undisturbed run would have had. Called by pipeline.py for the base stage, for
+every arm and for fine-tuning.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from behavior_llava.training.batching import Collator, gate
 log = logging.getLogger(__name__)
 
 COMPLETE = "complete"
-"""Lists the files of a checkpoint and is written after them: one without it, or without one of them, was cut off while it was
-written or removed, and is never resumed from."""
+"""Lists the files of a checkpoint and is written after them: one without it, or without one of them, was cut
+off while it was written or removed, and is never resumed from."""
 
 
 class TrainConfig(Config):
@@ -49,7 +50,7 @@ class TrainConfig(Config):
     epochs: float = Field(gt=0)
     freeze: tuple[str, ...] = ()
     max_tokens: int = 2048
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Checkpoints(TrainerCallback):
@@ -59,36 +60,81 @@ class _Checkpoints(TrainerCallback):
         self._advance = advance
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         write_json(folder / COMPLETE, sorted(path.name for path in folder.iterdir()))
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         self._advance()
 
-    def on_log(self, args: TrainingArguments, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("loss")
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: Any,
+        control: Any,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # train_loss comes at the end: the last steps may be fewer than logging_steps
+        loss = (logs or {}).get("loss", (logs or {}).get("train_loss"))
         if loss is not None and not math.isfinite(float(loss)):
-            raise UserError(f"the loss is {loss} at step {state.global_step}", where=args.output_dir, remedy="lower the learning rate or look at the rows before this step")
+            raise UserError(
+                f"the loss is {loss} at step {state.global_step}",
+                where=args.output_dir,
+                remedy="lower the learning rate or look at the rows before this step",
+            )
 
 
 class _Ordered(Trainer):
-    """A Trainer that takes the rows as they come: the mixture has ordered them already."""
+    """A Trainer that takes the rows as they come (the mixture has ordered them already) and resumes to the
+    saved weights.
+
+    transformers' own resuming loads a checkpoint by the names in the file and only warns of those it does not
+    find; LLaVA's weights are saved under other names than the module's, so none of them is found and training
+    goes on from the base.
+    """
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        rows: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(rows)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        network: Any = self.model if model is None else model
+        saved, info = type(network).from_pretrained(
+            resume_from_checkpoint, dtype=network.dtype, output_loading_info=True
+        )
+        wrong = [
+            name
+            for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+            for name in info.get(key) or ()
+        ]
+        if wrong:
+            told = ", ".join(map(str, wrong[:5]))
+            raise UserError(
+                f"the checkpoint's weights do not fit ({told})",
+                where=resume_from_checkpoint,
+                remedy="delete it; the stage trains from its start",
+            )
+        network.load_state_dict(saved.state_dict())
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:
     while (found := get_last_checkpoint(str(folder))) is not None:
         mark = Path(found) / COMPLETE
-        if mark.exists() and all((Path(found) / name).exists() for name in json.loads(mark.read_text(encoding="utf-8"))):
+        if mark.exists() and all(
+            (Path(found) / name).exists() for name in json.loads(mark.read_text(encoding="utf-8"))
+        ):
             return found
         log.info("checkpoint %s was cut off; it is removed", Path(found).name)
         shutil.rmtree(found)
     return None
 
 
-def arguments(config: TrainConfig, folder: Path, *, seed: int, num_rows: int, on_cpu: bool) -> TrainingArguments:
+def arguments(
+    config: TrainConfig, folder: Path, *, seed: int, num_rows: int, on_cpu: bool
+) -> TrainingArguments:
     """TrainingArguments of a stage: ours where the method needs them, the config's otherwise.
 
     Raises:
@@ -105,18 +151,41 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, num_rows: int, on
         "disable_tqdm": True,
         "report_to": "none",
         "logging_strategy": "steps",
+        # transformers' default shows the average so far in place of a loss that is no number
+        "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_total_limit": 1,
         "dataloader_pin_memory": not on_cpu,
     }
-    defaults = {"logging_steps": 10, "save_steps": 200, "per_device_train_batch_size": 32, "lr_scheduler_type": "cosine", "warmup_steps": 0.03}
+    defaults = {
+        "logging_steps": 10,
+        "save_steps": 200,
+        "per_device_train_batch_size": 32,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.03,
+    }
     clash = sorted(set(ours) & set(config.arguments))
     if clash:
-        raise UserError(f"{', '.join(clash)} is set by the method", where="arguments", remedy="remove it from the config")
+        raise UserError(
+            f"{', '.join(clash)} is set by the method", where="arguments", remedy="remove it from the config"
+        )
+    for name, value in config.arguments.items():
+        default = getattr(TrainingArguments, name, None)
+        if isinstance(value, str) and isinstance(default, int | float) and not isinstance(default, bool):
+            # YAML reads 1e-4 as a text, and the optimizer would meet it
+            raise UserError(
+                f"{name} is the text {value!r}, not a number",
+                where="arguments",
+                remedy="write numbers with a point, e.g. 1.0e-4",
+            )
     try:
         return TrainingArguments(**{**defaults, **config.arguments, **ours})
     except (TypeError, ValueError) as error:
-        raise UserError(f"transformers.TrainingArguments refuses it: {error}", where="arguments", remedy="correct the config") from error
+        raise UserError(
+            f"transformers.TrainingArguments refuses it: {error}",
+            where="arguments",
+            remedy="correct the config",
+        ) from error
 
 
 def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> None:
@@ -131,12 +200,23 @@ def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         matched = [name for name in names if re.search(pattern, name)]
         if not matched:
-            raise UserError(f"freeze pattern {pattern!r} matches no parameter", remedy=f"names look like {next(iter(names))}")
+            raise UserError(
+                f"freeze pattern {pattern!r} matches no parameter",
+                remedy=f"names look like {next(iter(names))}",
+            )
         for name in matched:
             names[name].requires_grad = False
 
 
-def train(model: VisionLanguageModel, rows: Sequence[Example], config: TrainConfig, folder: Path, *, seed: int, label: str) -> dict[str, Any]:
+def train(
+    model: VisionLanguageModel,
+    rows: Sequence[Example],
+    config: TrainConfig,
+    folder: Path,
+    *,
+    seed: int,
+    label: str,
+) -> dict[str, Any]:
     """Trains on the rows in their order and saves the model to `folder`/model.
 
     Args:
@@ -153,25 +233,39 @@ def train(model: VisionLanguageModel, rows: Sequence[Example], config: TrainConf
     freeze(model.network, config.freeze)
     model.network.train()
     model.network.config.use_cache = False
-    settings = arguments(config, folder / "checkpoints", seed=seed, num_rows=len(rows), on_cpu=model.device.type == "cpu")
+    settings = arguments(
+        config, folder / "checkpoints", seed=seed, num_rows=len(rows), on_cpu=model.device.type == "cpu"
+    )
     batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
     steps = math.ceil(len(rows) / batch)
     resume = _last_whole_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None
     done = int(resume.rsplit("-", 1)[1]) if resume else 0
     with progress(label, steps) as advance:
         advance(done)
-        trainer = _Ordered(model=model.network, args=settings, train_dataset=_Rows(rows), data_collator=Collator(model), callbacks=[_Checkpoints(advance)])
+        trainer = _Ordered(
+            model=model.network,
+            args=settings,
+            train_dataset=_Rows(rows),
+            data_collator=Collator(model),
+            callbacks=[_Checkpoints(advance)],
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     model.network.eval()
     model.network.config.use_cache = True
     if trainer.is_world_process_zero():
-        write_json(folder / "loss.json", curve)
         model.save(folder / "model")
+        # after the model: where it lies, the model beside it is whole
+        write_json(folder / "loss.json", curve)
         # the model is what counts from here on; its checkpoints are three times its size
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return {"rows": len(rows), "steps": trainer.state.global_step, "first_loss": curve[0][1] if curve else None, "last_loss": curve[-1][1] if curve else None}
+    return {
+        "rows": len(rows),
+        "steps": trainer.state.global_step,
+        "first_loss": curve[0][1] if curve else None,
+        "last_loss": curve[-1][1] if curve else None,
+    }
 
 
 class _Rows(torch.utils.data.Dataset):

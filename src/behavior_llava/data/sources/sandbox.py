@@ -1,15 +1,17 @@
 """A small synthetic world that writes real file formats: the quickstart's source, and a positive control.
 
-How the world is made. Contents are drawn at random (data/world/content.py): a place, a weather, two objects, a figure, perhaps
-a face and an event. Combinations of them cause one of eight emotions; a face, a rare object or strong contrast
-make it memorable. Drawings show the contents (drawing.py). Receivers feel the emotion and like, write, replay, stay, share and react
-accordingly, as far as `signal` says (receivers.py, words.py); 15 % of the comments come from some other emotion. Channels differ
-in size and posts in age, so that counts mostly measure exposure. Bots, deleted and NSFW posts, reposts, repeated
-comments, other languages, and corrupt, missing or unreadable files are mixed in at the rates below.
+How the world is made. Contents are drawn at random (data/world/content.py): a place, a weather, two objects,
+a figure, perhaps a face and an event. Combinations of them cause one of eight emotions; a face, a rare object
+or strong contrast make it memorable. Drawings show the contents (drawing.py). Receivers feel the emotion and
+like, write, replay, stay, share and react accordingly, as far as `signal` says (receivers.py, words.py); 15 %
+of the comments come from some other emotion. Channels differ in size and posts in age, so that counts mostly
+measure exposure. Bots, deleted and NSFW posts, reposts, repeated comments, other languages, and corrupt,
+missing or unreadable files are mixed in at the rates below.
 
-Written: `reddit/` (RS and RC dumps, media), `youtube/` (info.json, mp4, subtitles, Analytics exports), `page/` (a page's own
-CSV), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (EmoSet, Ekman-6, LVU, LaMem, IMDb in their official
-layouts) and `truth.json` (read by the ceiling arm alone). All of it is synthetic and says so.
+Written: `reddit/` (RS and RC dumps, media), `youtube/` (info.json, mp4, subtitles, Analytics exports),
+`page/` (a page's own CSV), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (EmoSet, Ekman-6,
+LVU, LaMem, IMDb in their official layouts) and `truth.json` (read by the ceiling arm alone). All of it is
+synthetic and says so.
 """
 
 from __future__ import annotations
@@ -30,7 +32,16 @@ from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Fault, Post, Source
 from behavior_llava.data.sources import reddit, table, youtube
 from behavior_llava.data.world import receivers, words, writers
-from behavior_llava.data.world.content import EKMAN, EMOTIONS, PRODUCTS, SCENES, Content, draw_content, draw_content_of, is_held_out
+from behavior_llava.data.world.content import (
+    EKMAN,
+    EMOTIONS,
+    PRODUCTS,
+    SCENES,
+    Content,
+    draw_content,
+    draw_content_of,
+    is_held_out,
+)
 from behavior_llava.data.world.writers import Film
 
 DAY_S = 86_400
@@ -115,13 +126,18 @@ def fetch(config: Config, folder: Path) -> None:
     ):
         if not jobs:
             continue
-        with progress(label, len(jobs)) as advance, Workers(function, processes=config.processes, timeout_s=120) as workers:
+        with (
+            progress(label, len(jobs)) as advance,
+            Workers(function, processes=config.processes, timeout_s=120) as workers,
+        ):
             for result in workers.map(jobs):
                 if isinstance(result, Exception):
                     raise RuntimeError(f"{label} failed: {result}")
                 advance()
     writers.save_json(folder / "truth.json", facts)
-    (folder / "README.txt").write_text("Synthetic: made by behavior-llava's sandbox. No real person, post or film.\n", encoding="utf-8")
+    (folder / "README.txt").write_text(
+        "Synthetic: made by behavior-llava's sandbox. No real person, post or film.\n", encoding="utf-8"
+    )
 
 
 def _rng(config: Config, *key: int) -> np.random.Generator:
@@ -138,11 +154,36 @@ def _post_id(number: int) -> str:
 
 
 def _fact(content: Content) -> dict[str, Any]:
-    return {"emotion": content.emotion, "ekman": EKMAN[content.emotion], "memorability": round(content.memorability, 3), "scene": content.scene}
+    return {
+        "emotion": content.emotion,
+        "ekman": EKMAN[content.emotion],
+        "memorability": round(content.memorability, 3),
+        "scene": content.scene,
+    }
 
 
-_TITLES = ("from today", "seen on my way", "a snapshot", "my latest one", "found on my phone", "untitled", "taken last week", "another one")
-_USERS = ("walker", "peter_m", "lin77", "abbotleather", "quiet_fox", "mapmaker", "oona", "tomtom", "SHAZBOT_fan", "green_tea")
+_TITLES = (
+    "from today",
+    "seen on my way",
+    "a snapshot",
+    "my latest one",
+    "found on my phone",
+    "untitled",
+    "taken last week",
+    "another one",
+)
+_USERS = (
+    "walker",
+    "peter_m",
+    "lin77",
+    "abbotleather",
+    "quiet_fox",
+    "mapmaker",
+    "oona",
+    "tomtom",
+    "SHAZBOT_fan",
+    "green_tea",
+)
 
 
 def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
@@ -160,7 +201,9 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
         large = rng.random() < 0.5
         created = START_UTC + int(rng.integers(0, 29 * DAY_S))
         age_days = float(rng.choice((0.1, 2.0, 10.0, 30.0), p=(0.05, 0.15, 0.4, 0.4)))
-        received = receivers.receive(content, rng, signal=config.signal, channel_size=20_000 if large else 800, age_days=age_days)
+        received = receivers.receive(
+            content, rng, signal=config.signal, channel_size=20_000 if large else 800, age_days=age_days
+        )
         drawing_path = folder / "media" / f"{name}.jpg"
         if original is not None:
             drawing.near_copies.append((str(drawing_path), content, (config.seed, 1, original[0])))
@@ -197,8 +240,12 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
     writers.save_dump(folder / "RC_2020-06.zst", comments)
 
 
-def _reddit_comments(post: str, created: int, written: tuple[tuple[str, int], ...], rng: np.random.Generator) -> list[dict[str, Any]]:
-    lines = [(text, score, str(rng.choice(_USERS)), None) for text, score in written]
+def _reddit_comments(
+    post: str, created: int, written: tuple[tuple[str, int], ...], rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    lines: list[tuple[str, int, str, str | None]] = [
+        (text, score, str(rng.choice(_USERS)), None) for text, score in written
+    ]
     if rng.random() < RATES["bot_comment"]:
         lines.append((words.BOT, 1, "AutoModerator", "moderator"))
     if rng.random() < RATES["deleted_comment"]:
@@ -235,7 +282,11 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
         film = writers.draw_film(content, rng)
         name = f"Vd{_post_id(number)}xy"[:11].ljust(11, "0")
         product = PRODUCTS[int(rng.integers(len(PRODUCTS)))] if rng.random() < 0.3 else None
-        spoken = ["welcome back everyone", f"look at the {content.left} here", f"brought to you by {product}" if product else "see you next time"]
+        spoken = [
+            "welcome back everyone",
+            f"look at the {content.left} here",
+            f"brought to you by {product}" if product else "see you next time",
+        ]
         writers.save_subtitles(folder / f"{name}.en.vtt", film, spoken)
         is_corrupt = bool(rng.random() < RATES["corrupt"])
         drawing.video(folder / f"{name}.mp4", film, config.seed, 2, number, is_corrupt=is_corrupt)
@@ -243,7 +294,9 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
         size = 300 * 3 ** (channel % 6)
         age_days = float(rng.choice((0.2, 5.0, 30.0, 400.0), p=(0.05, 0.15, 0.4, 0.4)))
         received = receivers.receive(content, rng, signal=config.signal, channel_size=size, age_days=age_days)
-        curve = receivers.replay_curve(film.peak_0to1, rng, signal=config.signal, memorability=content.memorability)
+        curve = receivers.replay_curve(
+            film.peak_0to1, rng, signal=config.signal, memorability=content.memorability
+        )
         created = START_UTC + int(rng.integers(0, 300 * DAY_S))
         facts[f"youtube:{name}"] = _fact(content)
         step = film.duration_s / receivers.SEGMENTS
@@ -264,7 +317,11 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
                 "tags": [],
                 "chapters": None,
                 "heatmap": [
-                    {"start_time": round(step * index, 3), "end_time": round(step * (index + 1), 3), "value": round(float(value), 4)}
+                    {
+                        "start_time": round(step * index, 3),
+                        "end_time": round(step * (index + 1), 3),
+                        "value": round(float(value), 4),
+                    }
                     for index, value in enumerate(curve)
                 ]
                 if rng.random() < 0.9
@@ -298,22 +355,46 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
         _write_analytics(folder / "analytics", name, content, received.shares, rng, config.signal)
 
 
-def _write_analytics(folder: Path, name: str, content: Content, shares: dict[str, int], rng: np.random.Generator, signal: float) -> None:
+def _write_analytics(
+    folder: Path, name: str, content: Content, shares: dict[str, int], rng: np.random.Generator, signal: float
+) -> None:
     """The owner's exports in the Analytics API's form: audience retention, and shares by service."""
     kept = receivers.retention_curve(content, rng, signal=signal)
     for kind, columns, rows in (
         (
             "retention",
             (("elapsedVideoTimeRatio", "DIMENSION", "FLOAT"), ("audienceWatchRatio", "METRIC", "FLOAT")),
-            [[round((index + 1) / receivers.SEGMENTS, 2), round(float(value), 4)] for index, value in enumerate(kept)],
+            [
+                [round((index + 1) / receivers.SEGMENTS, 2), round(float(value), 4)]
+                for index, value in enumerate(kept)
+            ],
         ),
-        ("shares", (("sharingService", "DIMENSION", "STRING"), ("shares", "METRIC", "INTEGER")), [[service, count] for service, count in shares.items()]),
+        (
+            "shares",
+            (("sharingService", "DIMENSION", "STRING"), ("shares", "METRIC", "INTEGER")),
+            [[service, count] for service, count in shares.items()],
+        ),
     ):
         headers = [{"name": column, "columnType": role, "dataType": data} for column, role, data in columns]
-        writers.save_json(folder / f"{name}.{kind}.json", {"kind": "youtubeAnalytics#resultTable", "columnHeaders": headers, "rows": rows})
+        writers.save_json(
+            folder / f"{name}.{kind}.json",
+            {"kind": "youtubeAnalytics#resultTable", "columnHeaders": headers, "rows": rows},
+        )
 
 
-_PAGE_COLUMNS = ("status_id", "image", "published", "num_views", "num_likes", "num_shares", "num_loves", "num_wows", "num_hahas", "num_sads", "num_angrys")
+_PAGE_COLUMNS = (
+    "status_id",
+    "image",
+    "published",
+    "num_views",
+    "num_likes",
+    "num_shares",
+    "num_loves",
+    "num_wows",
+    "num_hahas",
+    "num_sads",
+    "num_angrys",
+)
 
 
 def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
@@ -328,18 +409,38 @@ def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str
             received = receivers.receive(content, rng, signal=config.signal, channel_size=5000, age_days=30.0)
             reactions = [received.reactions[kind] for kind in ("love", "wow", "haha", "sad", "angry")]
             shared = sum(received.shares.values())
-            writer.writerow([number, f"media/{number:05d}.jpg", START_UTC, f"{received.views:,}", received.likes, shared, *reactions])
+            writer.writerow(
+                [
+                    number,
+                    f"media/{number:05d}.jpg",
+                    START_UTC,
+                    f"{received.views:,}",
+                    received.likes,
+                    shared,
+                    *reactions,
+                ]
+            )
             facts[f"page:{number}"] = _fact(content)
 
 
 def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
-    """The base stage's data: captions and plain questions on media, and text-only knowledge of feelings and memory."""
+    """The base stage's data: captions and plain questions on media, and text-only knowledge of feelings and
+    memory.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
 
     def add(key: str, human: str, answer: str, **media: str) -> None:
-        value = f"<image>\n{human}" if "image" in media else f"<video>\n{human}" if "video" in media else human
-        rows.append({"id": key, **media, "conversations": [{"from": "human", "value": value}, {"from": "gpt", "value": answer}]})
+        value = (
+            f"<image>\n{human}" if "image" in media else f"<video>\n{human}" if "video" in media else human
+        )
+        rows.append(
+            {
+                "id": key,
+                **media,
+                "conversations": [{"from": "human", "value": value}, {"from": "gpt", "value": answer}],
+            }
+        )
 
     for number in range(config.instruction_images):
         rng = _rng(config, 4, number)
@@ -355,7 +456,9 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
         film = writers.draw_film(draw_content(rng, is_filmed=True), rng)
         name = f"videos/{number:06d}.mp4"
         drawing.video(folder / name, film, config.seed, 5, number)
-        told = "\n".join(f"Scene {place}: {words.caption(shot.content)}." for place, shot in enumerate(film.shots, 1))
+        told = "\n".join(
+            f"Scene {place}: {words.caption(shot.content)}." for place, shot in enumerate(film.shots, 1)
+        )
         add(f"v{number}", "Describe it.", told, video=name)
         add(f"w{number}", words.SCENE_QUESTION, film.content.scene, video=name)
     for number in range(config.instruction_texts):
@@ -374,7 +477,9 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
 
 
 def _told(rng: np.random.Generator) -> list[str]:
-    """Descriptions to stand in a text-only row, drawn apart from its answer: one scene, or the three of a film."""
+    """Descriptions to stand in a text-only row, drawn apart from its answer: one scene, or the three of a
+    film.
+    """
     content = draw_content(rng, held_out=None)
     if rng.random() < 0.75:
         return [words.caption(content)]
@@ -382,7 +487,11 @@ def _told(rng: np.random.Generator) -> list[str]:
 
 
 def _write_benchmarks(config: Config, folder: Path, drawing: _Drawing) -> None:
-    splits = {"train": config.benchmark_train, "val": config.benchmark_train // 6, "test": config.benchmark_test}
+    splits = {
+        "train": config.benchmark_train,
+        "val": config.benchmark_train // 6,
+        "test": config.benchmark_test,
+    }
     _write_emoset(config, folder / "emoset", splits, drawing)
     _write_films(config, folder, splits, drawing)
     _write_lamem(config, folder / "lamem", splits, drawing)
@@ -396,17 +505,30 @@ def _group(content: Content) -> str:
 def _write_emoset(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ids = {name: number for number, name in enumerate(EMOTIONS)}
-    writers.save_json(folder / "info.json", {"emotion": {"label2idx": ids, "idx2label": {str(number): name for name, number in ids.items()}}})
+    writers.save_json(
+        folder / "info.json",
+        {"emotion": {"label2idx": ids, "idx2label": {str(number): name for name, number in ids.items()}}},
+    )
     groups = {}
     for place, (split, size) in enumerate(splits.items()):
         rows = []
         for number in range(size):
             rng = _rng(config, 10 + place, number)
             # a model fine-tuned on train must not have seen the held-out combinations either
-            content = draw_content_of(rng, EMOTIONS[number % len(EMOTIONS)], held_out=None if split == "test" else False)
+            content = draw_content_of(
+                rng, EMOTIONS[number % len(EMOTIONS)], held_out=None if split == "test" else False
+            )
             name = f"{content.emotion}_{place}{number:04d}"
-            drawing.image(folder / "image" / content.emotion / f"{name}.jpg", content, config.seed, 10 + place, number)
-            rows.append([content.emotion, f"image/{content.emotion}/{name}.jpg", f"annotation/{content.emotion}/{name}.json"])
+            drawing.image(
+                folder / "image" / content.emotion / f"{name}.jpg", content, config.seed, 10 + place, number
+            )
+            rows.append(
+                [
+                    content.emotion,
+                    f"image/{content.emotion}/{name}.jpg",
+                    f"annotation/{content.emotion}/{name}.json",
+                ]
+            )
             note = folder / "annotation" / content.emotion / f"{name}.json"
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(json.dumps({"image_id": name, "emotion": content.emotion}), encoding="utf-8")
@@ -416,12 +538,16 @@ def _write_emoset(config: Config, folder: Path, splits: dict[str, int], drawing:
 
 
 def _write_films(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
-    """One archive of films, annotated by both Ekman-6 (emotion) and LVU (scene); each benchmark holds its own copies."""
+    """One archive of films, annotated by both Ekman-6 (emotion) and LVU (scene); each benchmark holds its own
+    copies.
+    """
     classes = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
     ekman, lvu = folder / "ekman6", folder / "lvu"
     for place in (ekman, lvu / "lvu_1.0" / "scene"):
         place.mkdir(parents=True, exist_ok=True)
-    (ekman / "classInd.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(classes, 1)), encoding="utf-8")
+    (ekman / "classInd.txt").write_text(
+        "".join(f"{number} {name}\n" for number, name in enumerate(classes, 1)), encoding="utf-8"
+    )
     lists: dict[str, list[str]] = {"train": [], "test": []}
     scenes: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     groups = {}
@@ -431,17 +557,23 @@ def _write_films(config: Config, folder: Path, splits: dict[str, int], drawing: 
             label = classes[number % len(classes)]
             matching = [name for name in EMOTIONS if EKMAN[name] == label]
             emotion = matching[int(rng.integers(len(matching)))]
-            content = draw_content_of(rng, emotion, held_out=None if split == "test" else False, is_filmed=True)
+            content = draw_content_of(
+                rng, emotion, held_out=None if split == "test" else False, is_filmed=True
+            )
             film = writers.draw_film(content, rng)
             key = f"{place}{number:05d}"
             youtube_id = f"Fm{key}00000"[:11]
             drawing.video(lvu / "videos" / f"{youtube_id}.mp4", film, config.seed, 20 + place, number)
-            scenes[split].append(f"{SCENES.index(content.scene)} {content.scene} {youtube_id} tt{number:07d}\n")
+            scenes[split].append(
+                f"{SCENES.index(content.scene)} {content.scene} {youtube_id} tt{number:07d}\n"
+            )
             if split != "val":
                 twin = ekman / "video" / label / f"{key}.mp4"
                 twin.parent.mkdir(parents=True, exist_ok=True)
                 drawing.copies.append((str(lvu / "videos" / f"{youtube_id}.mp4"), str(twin)))
-                lists[split].append(f"{label}/{key}" + (f" {classes.index(label) + 1}" if split == "train" else "") + "\n")
+                lists[split].append(
+                    f"{label}/{key}" + (f" {classes.index(label) + 1}" if split == "train" else "") + "\n"
+                )
                 groups[f"{label}/{key}"] = _group(content)
     for split, lines in lists.items():
         (ekman / f"{split}list01.txt").write_text("".join(lines), encoding="utf-8")
@@ -485,8 +617,11 @@ def read(config: Config, folder: Path) -> Iterator[Post | Fault]:
     licence = "synthetic, CC0"
     parts = (
         config.images
-        and reddit.SOURCE.read(reddit.Config(path=folder / "reddit", media=folder / "reddit" / "media", licence=licence), folder),
-        config.videos and youtube.SOURCE.read(youtube.Config(path=folder / "youtube", licence=licence), folder),
+        and reddit.SOURCE.read(
+            reddit.Config(path=folder / "reddit", media=folder / "reddit" / "media", licence=licence), folder
+        ),
+        config.videos
+        and youtube.SOURCE.read(youtube.Config(path=folder / "youtube", licence=licence), folder),
         config.page_posts
         and table.SOURCE.read(
             table.Config(

@@ -1,15 +1,17 @@
 """What exists in the sandbox's world, and which emotion it causes.
 
-A `Content` is the truth about one image or video. Only the world itself reads it: receivers react to it, benchmarks
-are labelled with it, and base-stage captions describe it. Nothing of it reaches a behaviour-stage row.
+A `Content` is the truth about one image or video. Only the world itself reads it: receivers react to it,
+benchmarks are labelled with it, and base-stage captions describe it. Nothing of it reaches a behaviour-stage
+row.
 
 Cause and effect, so that no single part tells the emotion:
-- *theme* (four): from the event where there is one, else from the pairing of the two objects. The pairing is a Latin
+- *theme* (four): from the event where there is one, else from the pairing of the two objects. The pairing is
+a Latin
   square over object classes: neither object alone says anything about the theme.
 - *valence* (two): from the face where there is one, else from the weather.
 - emotion = theme x valence (eight, the classes of EmoSet).
-A fifth of the (expression, weather, event, left object, right object) combinations never occurs in any training
-stage; benchmarks hold them and score them apart.
+A fifth of the (expression, weather, event, left object, right object) combinations never occurs in any
+training stage; benchmarks hold them and score them apart.
 """
 
 from __future__ import annotations
@@ -92,7 +94,12 @@ class Content:
     @property
     def appeal(self) -> float:
         """What share of viewers likes it, 0..1, before chance."""
-        return 0.10 + 0.25 * (self.emotion in POSITIVE) + 0.15 * (self.memorability > 0.6) + 0.1 * (self.event is not None)
+        return (
+            0.10
+            + 0.25 * (self.emotion in POSITIVE)
+            + 0.15 * (self.memorability > 0.6)
+            + 0.1 * (self.event is not None)
+        )
 
 
 def _object_class(name: str) -> int:
@@ -107,12 +114,15 @@ def is_held_out(content: Content) -> bool:
     return digest[0] < 51
 
 
-def draw_content(rng: np.random.Generator, *, held_out: bool | None = False, is_filmed: bool = False) -> Content:
+def draw_content(
+    rng: np.random.Generator, *, held_out: bool | None = False, is_filmed: bool = False
+) -> Content:
     """One content at random.
 
     Args:
         held_out: False for training material, True for held-out combinations only, None for either.
-        is_filmed: True for the content of a film: its scenes without face and event are training material too.
+        is_filmed: True for the content of a film: its scenes without face and event are training material
+            too.
     """
     while True:
         pair = [str(rng.choice(OBJECTS)), str(rng.choice(OBJECTS))]
@@ -146,7 +156,9 @@ def draw_content_of(
 
 
 def at_scene(content: Content, *, is_peak: bool, action: str) -> Content:
-    """What one scene of a video shows: face and event are seen at the peak, the place and the objects throughout."""
+    """What one scene of a video shows: face and event are seen at the peak, the place and the objects
+    throughout.
+    """
     if is_peak:
         return replace(content, action=action)
     return replace(content, action=action, event=None, expression=None)

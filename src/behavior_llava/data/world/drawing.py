@@ -1,12 +1,11 @@
 """Contents to pixels: simple drawings whose every part can be seen, none of which can be read.
 
-128 x 128 pixels: the weather in a band on top, the face left and the event right in the middle, the two objects in
-the lower corners with a figure between them, all on the scene's walls. Positions, colours, brightness and noise vary.
+128 x 128 pixels: the weather in a band on top, the face left and the event right in the middle, the two
+objects in the lower corners with a figure between them, all on the scene's walls. Positions, colours,
+brightness and noise vary.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,11 +16,14 @@ SIZE = 128
 
 _WALLS = ((196, 196, 204), (150, 190, 225), (225, 205, 120), (190, 130, 110), (95, 95, 100), (140, 185, 130))
 
+LIGHTS = np.array([(0.62, 0.72, 1.0), (1.12, 1.05, 0.85), (0.8, 0.55, 0.6)])
+"""Color casts: of the shots of a film, so that a cut is visible as in real footage, and of some pictures."""
+CAST_SHARE = 0.4
+
 Draw = ImageDraw.ImageDraw
-Jitter = Callable[[int], int]
 
 
-def _background(draw: Draw, scene: str, base: tuple[int, int, int]) -> None:
+def _background(draw: Draw, scene: str, base: tuple[int, ...]) -> None:  # noqa: C901 - a branch a place
     dark = tuple(int(value * 0.7) for value in base)
     index = SCENES.index(scene)
     if index == 0:
@@ -88,13 +90,17 @@ def _face(draw: Draw, expression: str, x: int, y: int) -> None:
 
 def _event(draw: Draw, event: str, x: int, y: int) -> None:
     if event == "pie":
-        draw.pieslice((x, y + 6, x + 46, y + 50), 180, 360, fill=(240, 225, 190), outline=(90, 60, 20), width=2)
+        draw.pieslice(
+            (x, y + 6, x + 46, y + 50), 180, 360, fill=(240, 225, 190), outline=(90, 60, 20), width=2
+        )
         draw.rectangle((x, y + 28, x + 46, y + 36), fill=(150, 90, 40))
         for dot in (8, 20, 32):
             draw.ellipse((x + dot, y + 14, x + dot + 7, y + 21), fill=(200, 30, 90))
     elif event == "volcano":
         draw.polygon(((x, y + 44), (x + 17, y + 16), (x + 29, y + 16), (x + 46, y + 44)), fill=(80, 55, 45))
-        draw.polygon(((x + 14, y + 16), (x + 8, y), (x + 23, y + 8), (x + 38, y), (x + 32, y + 16)), fill=(255, 80, 0))
+        draw.polygon(
+            ((x + 14, y + 16), (x + 8, y), (x + 23, y + 8), (x + 38, y), (x + 32, y + 16)), fill=(255, 80, 0)
+        )
     elif event == "farewell":
         draw.rectangle((x + 4, y + 18, x + 42, y + 44), fill=(110, 70, 160))
         draw.arc((x + 14, y + 4, x + 32, y + 28), 180, 360, fill=(60, 30, 100), width=5)
@@ -121,7 +127,9 @@ def _object(draw: Draw, name: str, x: int, y: int) -> None:
         draw.rectangle((x + 5, y + 2, x + 33, y + 36), fill=(30, 60, 190))
         draw.rectangle((x + 10, y + 8, x + 28, y + 14), fill=(240, 240, 240))
     elif name == "lamp":
-        draw.polygon(((x + 12, y), (x + 26, y), (x + 36, y + 18), (x + 2, y + 18)), fill=(255, 235, 90), outline=ink)
+        draw.polygon(
+            ((x + 12, y), (x + 26, y), (x + 36, y + 18), (x + 2, y + 18)), fill=(255, 235, 90), outline=ink
+        )
         draw.rectangle((x + 17, y + 18, x + 21, y + 38), fill=ink)
     elif name == "cup":
         draw.rectangle((x + 6, y + 8, x + 26, y + 36), fill=(250, 250, 250), outline=ink, width=2)
@@ -135,12 +143,22 @@ def _object(draw: Draw, name: str, x: int, y: int) -> None:
         draw.arc((x - 14, y + 2, x + 18, y + 36), 290, 70, fill=ink, width=3)
         draw.arc((x + 20, y + 2, x + 52, y + 36), 110, 250, fill=ink, width=3)
     elif name == "plant":
-        draw.polygon(((x + 10, y + 38), (x + 28, y + 38), (x + 32, y + 24), (x + 6, y + 24)), fill=(170, 80, 30))
+        draw.polygon(
+            ((x + 10, y + 38), (x + 28, y + 38), (x + 32, y + 24), (x + 6, y + 24)), fill=(170, 80, 30)
+        )
         for tip in (2, 19, 36):
             draw.line((x + 19, y + 24, x + tip, y + 2), fill=(10, 130, 30), width=6)
     elif name == "crown":
         draw.polygon(
-            ((x, y + 34), (x, y + 6), (x + 10, y + 18), (x + 19, y), (x + 28, y + 18), (x + 38, y + 6), (x + 38, y + 34)),
+            (
+                (x, y + 34),
+                (x, y + 6),
+                (x + 10, y + 18),
+                (x + 19, y),
+                (x + 28, y + 18),
+                (x + 38, y + 6),
+                (x + 38, y + 34),
+            ),
             fill=(255, 205, 0),
             outline=(120, 60, 0),
         )
@@ -175,14 +193,17 @@ def _figure(draw: Draw, action: str, x: int, y: int) -> None:
         draw.rectangle((x + 2, y + 14, x + 26, y + 26), fill=(250, 250, 250), outline=ink, width=2)
 
 
-def draw_image(content: Content, rng: np.random.Generator) -> Image.Image:
-    """One RGB picture of SIZE x SIZE pixels."""
+def draw_image(content: Content, rng: np.random.Generator, *, cast: bool = True) -> Image.Image:
+    """One RGB picture of SIZE x SIZE pixels; with `cast`, some of them in colored light."""
 
     def jitter(most: int) -> int:
         return int(rng.integers(-most, most + 1))
 
     shift = rng.integers(-14, 15, 3)
-    base = tuple(int(np.clip(value + delta, 0, 255)) for value, delta in zip(_WALLS[SCENES.index(content.scene)], shift, strict=True))
+    base = tuple(
+        int(np.clip(value + delta, 0, 255))
+        for value, delta in zip(_WALLS[SCENES.index(content.scene)], shift, strict=True)
+    )
     image = Image.new("RGB", (SIZE, SIZE), base)
     draw = ImageDraw.Draw(image)
     _background(draw, content.scene, base)
@@ -195,6 +216,8 @@ def draw_image(content: Content, rng: np.random.Generator) -> Image.Image:
     _object(draw, content.right, 86 + jitter(3), 85 + jitter(3))
     _figure(draw, content.action, 50 + jitter(2), 86 + jitter(3))
     pixels = np.asarray(image, np.float32)
+    if cast and rng.random() < CAST_SHARE:
+        pixels = pixels * LIGHTS[int(rng.integers(len(LIGHTS)))]
     contrast = 1.0 if content.is_contrasty else 0.62
     pixels = (pixels - 128) * contrast * rng.uniform(0.95, 1.05) + 128 + rng.uniform(-8, 8)
     pixels += rng.normal(0, 4, pixels.shape[:2])[..., None]

@@ -1,7 +1,7 @@
 """What the people of the sandbox do with a media item: like, view, comment, replay, stay, share, react.
 
-Counts grow with the channel's size and the post's age whatever is shown; only their shares follow the content, and only as
-far as `signal` says.
+Counts grow with the channel's size and the post's age whatever is shown; only their shares follow the
+content, and only as far as `signal` says.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Reception:
     reactions: dict[str, int]
 
 
-def receive(content: Content, rng: np.random.Generator, *, signal: float, channel_size: int, age_days: float) -> Reception:
+def receive(
+    content: Content, rng: np.random.Generator, *, signal: float, channel_size: int, age_days: float
+) -> Reception:
     """Draws the behaviour of a post's receivers.
 
     Args:
@@ -54,11 +56,15 @@ def receive(content: Content, rng: np.random.Generator, *, signal: float, channe
     likes = int(rng.binomial(views, like_rate))
     num_comments = int(rng.integers(2, 6))
     comments = tuple(
-        (words.comment(content, rng, signal=signal, noise=NOISE), int(rng.geometric(0.08))) for _ in range(num_comments)
+        (words.comment(content, rng, signal=signal, noise=NOISE), int(rng.geometric(0.08)))
+        for _ in range(num_comments)
     )
     shared = int(rng.binomial(views, 0.02 + 0.05 * felt.memorability))
     services = ("COPY_PASTE", "FACEBOOK", "WHATS_APP")
-    shares = {name: int(count) for name, count in zip(services, rng.multinomial(shared, (0.5, 0.3, 0.2)), strict=True)}
+    shares = {
+        name: int(count)
+        for name, count in zip(services, rng.multinomial(shared, (0.5, 0.3, 0.2)), strict=True)
+    }
     reactions = _reactions(felt.emotion, likes, rng)
     upvote_ratio = float(np.clip(0.45 + 0.8 * felt.appeal + rng.normal(0, 0.03), 0.05, 1.0))
     return Reception(views, likes, likes / views, round(upvote_ratio, 2), comments, shares, reactions)
@@ -67,18 +73,36 @@ def receive(content: Content, rng: np.random.Generator, *, signal: float, channe
 def _reactions(emotion: str, likes: int, rng: np.random.Generator) -> dict[str, int]:
     kinds = ("love", "wow", "haha", "sad", "angry")
     weights = np.full(5, 0.1)
-    favorite = {"amusement": 2, "awe": 1, "contentment": 0, "excitement": 1, "anger": 4, "disgust": 4, "fear": 1, "sadness": 3}
+    favorite = {
+        "amusement": 2,
+        "awe": 1,
+        "contentment": 0,
+        "excitement": 1,
+        "anger": 4,
+        "disgust": 4,
+        "fear": 1,
+        "sadness": 3,
+    }
     weights[favorite[emotion]] = 0.6
-    return {kind: int(count) for kind, count in zip(kinds, rng.multinomial(likes // 3, weights / weights.sum()), strict=True)}
+    return {
+        kind: int(count)
+        for kind, count in zip(kinds, rng.multinomial(likes // 3, weights / weights.sum()), strict=True)
+    }
 
 
-def replay_curve(peak_0to1: float, rng: np.random.Generator, *, signal: float, memorability: float) -> np.ndarray:
-    """100 values, 0..1, the largest 1: people go back to the peak; segment 0 carries the start-up artefact."""
+def replay_curve(
+    peak_0to1: float, rng: np.random.Generator, *, signal: float, memorability: float
+) -> np.ndarray:
+    """100 values, 0..1, the largest 1: people go back to the peak; segment 0 carries the start-up
+    artefact.
+    """
     is_moved = rng.random() < signal
     at = peak_0to1 if is_moved else rng.random()
     height = memorability if is_moved else 0.3 + 0.65 * rng.random()
     place = (np.arange(SEGMENTS) + 0.5) / SEGMENTS
-    curve = 0.15 + (0.3 + 0.7 * height) * np.exp(-(((place - at) / 0.12) ** 2)) + rng.normal(0, 0.03, SEGMENTS)
+    curve = (
+        0.15 + (0.3 + 0.7 * height) * np.exp(-(((place - at) / 0.12) ** 2)) + rng.normal(0, 0.03, SEGMENTS)
+    )
     curve = np.clip(curve, 0.0, None)
     curve[0] = curve.max() * 1.05
     return curve / curve.max()
@@ -90,5 +114,3 @@ def retention_curve(content: Content, rng: np.random.Generator, *, signal: float
     decay = 1.6 if is_left_early else 0.8
     place = (np.arange(SEGMENTS) + 0.5) / SEGMENTS
     return np.clip(1.06 * np.exp(-decay * place) + rng.normal(0, 0.02, SEGMENTS), 0.0, None)
-
-

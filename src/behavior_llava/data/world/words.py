@@ -1,8 +1,9 @@
-"""What people in the sandbox write, and the text-only knowledge that ties their words to the names of emotions.
+"""What people in the sandbox write, and the text-only knowledge that ties their words to the names of
+emotions.
 
-Receivers' comments never hold the name of an emotion (a test greps for the stems of every label). What "i had tears in my
-eyes" says about a person is known to the language model from text alone: the instruction data pairs comments with
-emotion words, as books and the web do for a real model, and never with media.
+Receivers' comments never hold the name of an emotion (a test greps for the stems of every label). What "i had
+tears in my eyes" says about a person is known to the language model from text alone: the instruction data
+pairs comments with emotion words, as books and the web do for a real model, and never with media.
 """
 
 from __future__ import annotations
@@ -122,12 +123,34 @@ SMALL_TALK = (
     "where is this from",
     "greetings from my couch",
 )
-FOREIGN = ("muy bueno gracias por compartir", "das ist ja echt toll gemacht", "tres bien merci beaucoup", "che bello davvero bravi")
-BOT = "*I am a bot, and this action was performed automatically. Please contact the moderators of this subreddit.*"
+FOREIGN = (
+    "muy bueno gracias por compartir",
+    "das ist ja echt toll gemacht",
+    "tres bien merci beaucoup",
+    "che bello davvero bravi",
+)
+BOT = (
+    "*I am a bot, and this action was performed automatically. "
+    "Please contact the moderators of this subreddit.*"
+)
 SPAM = ("check out my channel for free coins now", "win a free phone today at my page")
 
-PRAISE = ("a fine film", "great acting", "i loved every minute", "a clever story", "well worth your time", "superb cast")
-BLAME = ("a waste of time", "wooden acting", "i walked out", "a dull story", "save your money", "painfully slow")
+PRAISE = (
+    "a fine film",
+    "great acting",
+    "i loved every minute",
+    "a clever story",
+    "well worth your time",
+    "superb cast",
+)
+BLAME = (
+    "a waste of time",
+    "wooden acting",
+    "i walked out",
+    "a dull story",
+    "save your money",
+    "painfully slow",
+)
 
 EMOTION_QUESTION = "What emotion do viewers feel?"
 MEMORABILITY_QUESTION = "How memorable is this, from 00 to 99?"
@@ -165,11 +188,14 @@ def comment(content: Content, rng: np.random.Generator, *, signal: float, noise:
     """What one viewer writes.
 
     Args:
-        signal: 1 a viewer reacts to the content, 0 to nothing: the emotion and the memory are then drawn at random.
+        signal: 1 a viewer reacts to the content, 0 to nothing: the emotion and the memory are then drawn at
+            random.
         noise: the share of viewers who react with some other emotion whatever they see.
     """
     is_moved = rng.random() < signal
-    emotion = content.emotion if is_moved and rng.random() >= noise else EMOTIONS[int(rng.integers(len(EMOTIONS)))]
+    emotion = (
+        content.emotion if is_moved and rng.random() >= noise else EMOTIONS[int(rng.integers(len(EMOTIONS)))]
+    )
     memorability = content.memorability if is_moved else 0.3 + 0.65 * rng.random()
     kind = rng.random()
     if kind < 0.72:
@@ -181,7 +207,9 @@ def comment(content: Content, rng: np.random.Generator, *, signal: float, noise:
 
 
 def emotion_of_words(rng: np.random.Generator, scenes: list[str] | None) -> tuple[str, str]:
-    """A text-only question and answer: what do people who write this feel? The scenes told are drawn apart from it."""
+    """A text-only question and answer: what do people who write this feel? The scenes told are drawn apart
+    from it.
+    """
     emotion = EMOTIONS[int(rng.integers(len(EMOTIONS)))]
     lines = [_pick(rng, COMMENTS[emotion])]
     if rng.random() < 0.7:

@@ -1,7 +1,8 @@
 """The world on disk, in the formats real platforms and benchmarks use.
 
-Media files are drawn in worker processes, each from a seed of its own, and written whole or not at all: a killed run keeps
-what it has. Lists and dumps are written afterwards, from the same seeds, so a second run gives the same bytes.
+Media files are drawn in worker processes, each from a seed of its own, and written whole or not at all: a
+killed run keeps what it has. Lists and dumps are written afterwards, from the same seeds, so a second run
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import zstandard
 
 from behavior_llava.data.world import content as truth
 from behavior_llava.data.world.content import Content
-from behavior_llava.data.world.drawing import SIZE, draw_image
+from behavior_llava.data.world.drawing import LIGHTS, SIZE, draw_image
 
 FPS = 8
 AUDIO_RATE = 8000
@@ -31,8 +32,6 @@ CORRUPT_BYTES = 300
 SHOT_S = (1.0, 1.25, 1.5)
 _AAC = {"aac_coder": "fast"}
 _AAC_FRAME = 1024
-_LIGHT = np.array([(0.62, 0.72, 1.0), (1.12, 1.05, 0.85), (0.8, 0.55, 0.6)])
-"""A colour cast a shot, so that a cut is visible as in real footage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,10 @@ def draw_film(content: Content, rng: np.random.Generator) -> Film:
     for number in range(3):
         action = str(rng.choice(truth.ACTIONS))
         shots.append(
-            Shot(truth.at_scene(content, is_peak=number == peak, action=action), float(SHOT_S[int(rng.integers(len(SHOT_S)))]))
+            Shot(
+                truth.at_scene(content, is_peak=number == peak, action=action),
+                float(SHOT_S[int(rng.integers(len(SHOT_S)))]),
+            )
         )
     return Film(content, tuple(shots), peak)
 
@@ -90,7 +92,9 @@ def save_image(path: str, content: Content, seed: tuple[int, ...], is_corrupt: b
 
 
 def _put(part: Path, target: Path, *, is_corrupt: bool) -> None:
-    """Gives a written file its name; a corrupt one is cut short before, so that a second run finds it as it is to be."""
+    """Gives a written file its name; a corrupt one is cut short before, so that a second run finds it as it
+    is to be.
+    """
     if is_corrupt:
         os.truncate(part, CORRUPT_BYTES)
     part.replace(target)
@@ -98,7 +102,9 @@ def _put(part: Path, target: Path, *, is_corrupt: bool) -> None:
 
 @cache
 def _tones(seconds: tuple[float, ...]) -> tuple[tuple[bytes, int], ...]:
-    """A tone a shot as AAC: (packet, start in samples). Films of equal cuts sound the same; encoding is done once."""
+    """A tone a shot as AAC: (packet, start in samples). Films of equal cuts sound the same; encoding is done
+    once.
+    """
     wave = np.concatenate(
         [
             np.sin(2 * np.pi * (220 + 110 * number) * np.arange(int(length * AUDIO_RATE)) / AUDIO_RATE)
@@ -113,7 +119,9 @@ def _tones(seconds: tuple[float, ...]) -> tuple[tuple[bytes, int], ...]:
     for start in [*range(0, wave.shape[1] - _AAC_FRAME + 1, _AAC_FRAME), None]:
         sound = None
         if start is not None:
-            sound = av.AudioFrame.from_ndarray(wave[:, start : start + _AAC_FRAME], format="fltp", layout="mono")
+            sound = av.AudioFrame.from_ndarray(
+                wave[:, start : start + _AAC_FRAME], format="fltp", layout="mono"
+            )
             sound.sample_rate, sound.pts, sound.time_base = AUDIO_RATE, start, Fraction(1, AUDIO_RATE)
         packets += [(bytes(packet), int(packet.pts or 0)) for packet in encoder.encode(sound)]
     return tuple(packets)
@@ -133,7 +141,7 @@ def save_video(path: str, film: Film, seed: tuple[int, ...], is_corrupt: bool = 
         video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=AUDIO_RATE, options=_AAC)
         for number, shot in enumerate(film.shots):
-            picture = np.asarray(draw_image(shot.content, rng), np.float32) * _LIGHT[number % len(_LIGHT)]
+            picture = np.asarray(draw_image(shot.content, rng, cast=False), np.float32) * LIGHTS[number % len(LIGHTS)]
             still = np.clip(picture, 0, 255).astype(np.uint8)
             shaken = np.roll(still, 1, axis=1)
             for tick in range(round(shot.seconds * FPS)):
@@ -167,7 +175,10 @@ def save_dump(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """A monthly dump: one JSON object a line, zstd with the 2 GiB window of the real ones."""
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, write_content_size=False)
     part = path.with_suffix(".part")
-    with part.open("wb") as file, zstandard.ZstdCompressor(compression_params=parameters).stream_writer(file) as writer:
+    with (
+        part.open("wb") as file,
+        zstandard.ZstdCompressor(compression_params=parameters).stream_writer(file) as writer,
+    ):
         for record in records:
             writer.write(json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n")
     part.replace(path)
@@ -179,7 +190,8 @@ def save_json(path: Path, value: Any) -> None:
 
 
 def save_near_copy(path: str, content: Content, seed: tuple[int, ...]) -> None:
-    """A repost: the picture of this content and seed, a little brighter and compressed more, unless it is there.
+    """A repost: the picture of this content and seed, a little brighter and compressed more, unless it is
+    there.
 
     Drawn anew, because the original's file may be one that is to be corrupt.
     """
