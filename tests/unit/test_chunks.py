@@ -10,6 +10,8 @@ import pytest
 
 from behavior_llava.core import chunks
 
+SCHEMA = pa.schema([("item", pa.int64()), ("square", pa.int64())])
+
 
 class Killed(BaseException):
     pass
@@ -38,13 +40,13 @@ def test_all_items_come_back_in_order(tmp_path: Path) -> None:
     assert chunks.write(tmp_path / "new", iter(range(10)), rows, size=4, done=done.append) == 10
     assert rows.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert done == [4, 4, 2]
-    assert chunks.read(tmp_path / "new")["square"].to_pylist() == [n * n for n in range(10)]
+    assert chunks.read(tmp_path / "new", SCHEMA)["square"].to_pylist() == [n * n for n in range(10)]
     assert [row["item"] for row in chunks.stream(tmp_path / "new")] == list(range(10))
 
 
 def test_more_than_ten_chunks_keep_their_order(tmp_path: Path) -> None:
     chunks.write(tmp_path, range(25), Rows(), size=2)
-    assert chunks.read(tmp_path)["item"].to_pylist() == list(range(25))
+    assert chunks.read(tmp_path, SCHEMA)["item"].to_pylist() == list(range(25))
 
 
 def test_a_killed_run_computes_only_what_is_missing(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_a_torn_write_leaves_nothing_to_read(tmp_path: Path, monkeypatch: pytest
     rows = Rows()
     chunks.write(tmp_path, range(4), rows, size=4)
     assert rows.asked == [[0, 1, 2, 3]]
-    assert chunks.read(tmp_path)["item"].to_pylist() == [0, 1, 2, 3]
+    assert chunks.read(tmp_path, SCHEMA)["item"].to_pylist() == [0, 1, 2, 3]
 
 
 def test_a_torn_write_keeps_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +102,7 @@ def test_one_table_one_content(tmp_path: Path) -> None:
 def test_no_items_leave_an_empty_folder(tmp_path: Path) -> None:
     assert chunks.write(tmp_path / "x", [], Rows()) == 0
     assert list((tmp_path / "x").iterdir()) == []
+    assert chunks.read(tmp_path / "x", SCHEMA) == SCHEMA.empty_table()
 
 
 def test_tables_of_different_schemas_are_not_joined(tmp_path: Path) -> None:

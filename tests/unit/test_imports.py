@@ -27,6 +27,7 @@ FLOORS = {
     "reporting": 5,
     "serving": 5,
     "pipeline": 6,
+    "forecast": 7,
     "": 7,
     "cli": 8,
     "__main__": 9,

@@ -58,10 +58,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     part.replace(path)
 
 
-def read(folder: Path) -> pa.Table:
-    """All chunks of a folder as one table, in order."""
+def read(folder: Path, schema: pa.Schema) -> pa.Table:
+    """All chunks of a folder as one table of this schema, in order; without rows where there is no chunk."""
     files = sorted(folder.glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(file) for file in files])
+    return pa.concat_tables([schema.empty_table(), *(pq.read_table(file) for file in files)])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

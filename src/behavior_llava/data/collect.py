@@ -22,6 +22,7 @@ from behavior_llava.core.discover import get
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import COMMENTS, POSTS, Fault, Post, Source, comment_rows, post_row
+from behavior_llava.data.scratch import Scratch, scratch
 
 NOT_FAULTS = frozenset({"not_media", "not_a_video", "duplicate_id", "media_missing"})
 """What is normal in the wild: counted, but no sign that something is broken."""
@@ -81,16 +82,21 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             broken.
     """
     faults: Counter[str] = Counter()
-    seen = 0
-    for number, entry in enumerate(config.sources):
-        source, settings = source_of(entry)
-        posts = _posts(source.read(settings, world_folder(run, number)), faults, limit)
-        with (
-            progress(f"collecting {entry.kind}", None) as advance,
-            media.Workers(media.measure, processes=config.processes, timeout_s=config.timeout_s) as workers,
-        ):
-            place = folder / "joined" / f"{number}"
-            seen += chunks.write(place, posts, partial(_joined, workers=workers), done=advance)
+    seen = read = 0
+    with scratch(folder) as ids:
+        for number, entry in enumerate(config.sources):
+            source, settings = source_of(entry)
+            counts: Counter[str] = Counter()
+            posts = _posts(source.read(settings, world_folder(run, number)), counts, faults, limit)
+            if len(config.sources) > 1:
+                posts = _new_posts(posts, ids, faults)
+            with (
+                progress(f"collecting {entry.kind}", None) as advance,
+                media.Workers(media.measure, processes=config.processes, timeout_s=config.timeout_s) as workers,
+            ):
+                place = folder / "joined" / f"{number}"
+                seen += chunks.write(place, posts, partial(_joined, workers=workers), done=advance)
+            read += counts.total()
     if not seen:
         reasons = (
             ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items()))
@@ -102,11 +108,12 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             remedy="check the paths and the formats in the config",
         )
     posts_rows, comments_rows, media_faults = _split(folder)
-    for reason, count in media_faults.items():
-        faults[reason] += count
-    broken = sum(count for reason, count in faults.items() if reason not in NOT_FAULTS)
-    total = seen + sum(count for reason, count in faults.items() if reason not in media_faults)
-    if broken > config.max_fault_rate * total:
+    # a limit leaves posts out, but the faults between them were read: each share has its own whole
+    total = read + faults.total()
+    broken = _num_broken(faults) + _num_broken(media_faults)
+    fault_rate = _num_broken(faults) / total + _num_broken(media_faults) / seen
+    faults += media_faults
+    if fault_rate > config.max_fault_rate:
         told = ", ".join(
             f"{reason} {count}" for reason, count in sorted(faults.items()) if reason not in NOT_FAULTS
         )
@@ -126,8 +133,13 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
     }
 
 
-def _posts(stream: Iterator[Post | Fault], faults: Counter[str], limit: int | None) -> Iterator[Post]:
-    counts: Counter[str] = Counter()
+def _num_broken(faults: Counter[str]) -> int:
+    return sum(count for reason, count in faults.items() if reason not in NOT_FAULTS)
+
+
+def _posts(
+    stream: Iterator[Post | Fault], counts: Counter[str], faults: Counter[str], limit: int | None
+) -> Iterator[Post]:
     for item in stream:
         if isinstance(item, Fault):
             faults[item.reason] += 1
@@ -139,6 +151,15 @@ def _posts(stream: Iterator[Post | Fault], faults: Counter[str], limit: int | No
 
 
 _JOINED = pa.schema([("post", pa.struct(list(POSTS))), ("comments", pa.list_(pa.struct(list(COMMENTS))))])
+
+
+def _new_posts(posts: Iterator[Post], ids: Scratch, faults: Counter[str]) -> Iterator[Post]:
+    """Posts whose id no source has given before: comments belong to an id, so two posts of one would mix theirs."""
+    for post in posts:
+        if ids.is_new(post.id):
+            yield post
+        else:
+            faults["duplicate_id"] += 1
 
 
 def _joined(posts: list[Post], workers: media.Workers) -> pa.Table:

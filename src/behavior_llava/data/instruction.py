@@ -32,7 +32,7 @@ def read(path: Path) -> list[Example]:
             where=path,
             remedy="give LLaVA JSON, or set base.instruction to null for the sandbox's",
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(
             f"is not JSON ({error})", where=path, remedy="give LLaVA JSON: a list of conversations"
         ) from error
@@ -49,7 +49,9 @@ def _example(row: Any, number: int, path: Path) -> Example:
         human, answer = row["conversations"]
         if human["from"] != "human" or answer["from"] != "gpt":
             raise KeyError("from")
-        question, completion = str(human["value"]), str(answer["value"])
+        question, completion = human["value"], answer["value"]
+        if not isinstance(question, str) or not isinstance(completion, str):
+            raise TypeError("value")
     except (TypeError, KeyError, ValueError):
         raise UserError(
             "is not one question of a human and one answer of gpt",
@@ -57,9 +59,13 @@ def _example(row: Any, number: int, path: Path) -> Example:
             remedy="split longer conversations into rows",
         ) from None
     media = None
-    for kind in ("image", "video"):
-        if kind in row:
-            media = _media(row[kind], kind, path, where)
+    kinds: list[MediaKind] = [kind for kind in ("image", "video") if kind in row]
+    if len(kinds) > 1:
+        raise UserError("has an image and a video", where=where, remedy="give one file a row")
+    if kinds:
+        media = _media(row[kinds[0]], kinds[0], path, where)
+    elif any(placeholder in question for placeholder in _PLACEHOLDERS):
+        raise UserError("asks about media but names no file", where=where, remedy="give its image or video")
     for placeholder in _PLACEHOLDERS:
         question = question.replace(placeholder, "")
     return Example(str(row.get("id", number)), question.strip(), completion, media)
@@ -70,8 +76,13 @@ def _media(name: Any, kind: MediaKind, path: Path, where: str) -> Media:
         raise UserError(
             f"{kind} is {type(name).__name__}, not one file name", where=where, remedy="give one file a row"
         )
-    file = file_inside(path.parent, name)
-    if file is None or not file.is_file():
+    try:
+        file = file_inside(path.parent, name)
+    except ValueError as error:
+        raise UserError(
+            f"{kind} {name!r}: {error}", where=where, remedy="put the media beside the JSON file"
+        ) from error
+    if file is None:
         raise UserError(
             f"{kind} {name!r} is not there", where=where, remedy="put the media beside the JSON file"
         )

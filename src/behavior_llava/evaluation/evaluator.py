@@ -114,11 +114,10 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
     """
     samples = [sample for sample in task.load(folder, split) if sample.label is not None]
     if limit is not None:
-        # a share of every class: official lists are often sorted by label
-        samples = [
-            samples[index]
-            for index in np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
-        ]
+        # a share of every label, however the official list is ordered: sorted, by turns, or not at all
+        by_label = sorted(range(len(samples)), key=lambda index: (str(samples[index].label), index))
+        places = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
+        samples = [samples[index] for index in sorted(by_label[place] for place in places)]
     groups_file = folder / "groups.json"
     groups = json.loads(groups_file.read_text(encoding="utf-8")) if groups_file.exists() else {}
     missing: dict[str, int] = {}
@@ -143,8 +142,7 @@ def _question(task: Task, sample: Sample, view: View | None, group: str | None) 
     return Question(sample.id, cluster, example, sample.label, group)
 
 
-# ---- asking
-# ---------------------------------------------------------------------------------------------------------
+# ---- asking -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,10 @@ def ask(
             asked.verbalize,
             label_fraction,
         ]
-        + [[question.sample_id, question.example.prompt] for question in prepared.questions]
+        + [
+            [question.sample_id, question.example.prompt, question.label, _seen(question.example)]
+            for question in prepared.questions
+        ]
     )
     place = folder / f"{task.name}-{setting}-{key}"
     shared = {
@@ -239,7 +240,11 @@ def ask(
 
     with progress(f"{asked.arm}: {task.name}, {setting}", len(prepared.questions)) as advance:
         chunks.write(place, prepared.questions, rows, size=config.batch_size, done=advance)
-    return chunks.read(place)
+    return chunks.read(place, PREDICTIONS)
+
+
+def _seen(example: Example) -> list[Any] | None:
+    return None if example.media is None else [example.media.sha256, *example.media.times_s]
 
 
 def _contexts(asked: Asked, questions: Sequence[Question], setting: str, tokens: int) -> list[str | None]:
@@ -269,8 +274,7 @@ def _answers(model: VisionLanguageModel, task: Task, examples: Sequence[Example]
     return [(round(float(value), 9), f"{100 * value:.1f}") for value in expected]
 
 
-# ---- behaviour on held-out posts
-# ---------------------------------------------------------------------------------
+# ---- behaviour on held-out posts --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,7 @@ def ask_behavior(
     """
     key = fingerprint(
         [asked.weights, asked.verbalize, config.context_tokens, config.batch_size]
-        + [[post.post_id, post.example.completion] for post in posts]
+        + [[post.post_id, post.example.prompt, post.example.completion, _seen(post.example)] for post in posts]
     )
     place = folder / f"heldout-{key}"
     shared = {
@@ -347,7 +351,7 @@ def ask_behavior(
 
     with progress(f"{asked.arm}: behavior of held-out posts", len(posts)) as advance:
         chunks.write(place, posts, rows, size=config.batch_size, done=advance)
-    return chunks.read(place)
+    return chunks.read(place, PREDICTIONS)
 
 
 def _behavior_rows(
