@@ -122,7 +122,7 @@ def test_posts_of_two_sources_never_mix_their_comments(tmp_path: Path) -> None:
     first = table(tmp_path, [post(1), post(2)], "a.jsonl")
     second = table(tmp_path, [post(2, replies=["of another"]), post(3)], "b.jsonl")
     facts = run([first, second], tmp_path)
-    assert (facts["posts"], facts["faults"]["duplicate_id"]) == (3, 1)
+    assert (facts["records"], facts["posts"], facts["faults"]["duplicate_id"]) == (4, 3, 1)
     said = {(row["post_id"], row["text"]) for row in read(tmp_path, "comments").to_pylist()}
     assert said == {(f"table:{n}", text) for n in (1, 2, 3) for text in (f"reply {n}", "second")}
 

@@ -89,7 +89,7 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             counts: Counter[str] = Counter()
             posts = _posts(source.read(settings, world_folder(run, number)), counts, faults, limit)
             if len(config.sources) > 1:
-                posts = _new_posts(posts, ids, faults)
+                posts = _new_posts(posts, ids, counts, faults)
             with (
                 progress(f"collecting {entry.kind}", None) as advance,
                 media.Workers(media.measure, processes=config.processes, timeout_s=config.timeout_s) as workers,
@@ -153,12 +153,15 @@ def _posts(
 _JOINED = pa.schema([("post", pa.struct(list(POSTS))), ("comments", pa.list_(pa.struct(list(COMMENTS))))])
 
 
-def _new_posts(posts: Iterator[Post], ids: Scratch, faults: Counter[str]) -> Iterator[Post]:
+def _new_posts(
+    posts: Iterator[Post], ids: Scratch, counts: Counter[str], faults: Counter[str]
+) -> Iterator[Post]:
     """Posts whose id no source has given before: comments belong to an id, so two posts of one would mix theirs."""
     for post in posts:
         if ids.is_new(post.id):
             yield post
         else:
+            counts[post.source] -= 1
             faults["duplicate_id"] += 1
 
 
