@@ -271,5 +271,6 @@ def test_a_template_that_writes_the_answer_elsewhere_is_refused(
         "ASSISTANT:{% endif %}", "ASSISTANT: (thinking){% endif %}"
     )
     monkeypatch.setattr(tiny.processor, "chat_template", template)
+    fresh = auto.VisionLanguageModel(tiny.network, tiny.processor, tiny.store)
     with pytest.raises(UserError, match="writes an answer elsewhere"):
-        tiny.inputs(rows, supervise=True)
+        fresh.inputs(rows, supervise=True)

@@ -1,4 +1,4 @@
-"""Sources to tables: what is broken is counted and stops in time, what is missing never does, a kill costs nothing."""
+"""Sources to tables: what is broken is counted and stops in time, what is missing never does."""
 
 from __future__ import annotations
 
@@ -35,13 +35,17 @@ def with_media(folder: Path, numbers: range) -> None:
         Image.new("RGB", (8 + number, 8), (number, 0, 0)).save(folder / f"{number}.png")
 
 
-def run(sources: list[SourceConfig], folder: Path, *, limit: int | None = None, **more: Any) -> dict[str, Any]:
+def run(
+    sources: list[SourceConfig], folder: Path, *, limit: int | None = None, **more: Any
+) -> dict[str, Any]:
     (folder / "out").mkdir(exist_ok=True)
     return collect(CollectConfig(sources=tuple(sources), **more), folder, folder / "out", limit=limit)
 
 
 def read(folder: Path, name: str) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path) for path in sorted((folder / "out" / name).glob("*.parquet"))])
+    return pa.concat_tables(
+        [pq.read_table(path) for path in sorted((folder / "out" / name).glob("*.parquet"))]
+    )
 
 
 def test_posts_media_and_comments(tmp_path: Path) -> None:
@@ -189,6 +193,8 @@ def test_a_killed_run_continues_and_ends_alike(tmp_path: Path, monkeypatch: pyte
     assert len(again) == 1
     for name in ("posts", "comments"):
         files = sorted((whole / "out" / name).iterdir())
-        assert [file.name for file in files] == [file.name for file in sorted((parts / "out" / name).iterdir())]
+        assert [file.name for file in files] == [
+            file.name for file in sorted((parts / "out" / name).iterdir())
+        ]
         for file in files:
             assert file.read_bytes() == (parts / "out" / name / file.name).read_bytes()

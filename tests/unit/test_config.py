@@ -21,7 +21,7 @@ class Inner(Config):
 
 class Entry(Config):
     kind: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     inner: Inner = Inner()
 
 
@@ -32,7 +32,7 @@ class Outer(Config):
     inner: Inner = Inner()
     maybe: Inner | None = None
     entries: tuple[Entry, ...] = ()
-    by_name: dict[str, Inner] = {}
+    by_name: dict[str, Inner] = Field(default_factory=dict)
 
 
 TEXT = """

@@ -18,7 +18,15 @@ from behavior_llava.core.schema import Example, Media, Sample, Task
 from behavior_llava.data.behaviors import likes, replay
 from behavior_llava.data.viewing import Viewer
 from behavior_llava.evaluation import evaluator
-from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, HeldOut, Prepared, Question, ask, prepare
+from behavior_llava.evaluation.evaluator import (
+    Asked,
+    EvaluateConfig,
+    HeldOut,
+    Prepared,
+    Question,
+    ask,
+    prepare,
+)
 from behavior_llava.evaluation.scoring import answer_nll, score_labels
 from behavior_llava.evaluation.summary import PREDICTIONS
 
@@ -57,7 +65,9 @@ NUMERIC = {"metric": "spearman", "labels": (), "chance": None}
 def questions(media: dict[str, Media], kind: Task) -> Prepared:
     items = [media[name] for name in ("a", "clip", "b", "c", "d")]
     found = [
-        Question(f"s{n}", f"c{n}", Example(f"mood:s{n}", f"what do viewers feel {n}", "joy", item), "joy", None)
+        Question(
+            f"s{n}", f"c{n}", Example(f"mood:s{n}", f"what do viewers feel {n}", "joy", item), "joy", None
+        )
         for n, item in enumerate(items)
     ]
     return Prepared(kind, tuple(found), len(found), {}, None)
@@ -109,7 +119,7 @@ def test_the_answer_is_the_likeliest_label(
         ("behavior", 0, "zero_shot", False)
     }
     assert {row["scoring"] for row in rows} == {"sum"}
-    assert [row["media_path"] for row in rows][0] == media["a"].path
+    assert rows[0]["media_path"] == media["a"].path
 
 
 def test_a_number_is_the_expectation_over_all_numbers(
@@ -129,7 +139,12 @@ def test_a_number_is_the_expectation_over_all_numbers(
 
 @pytest.mark.parametrize(("peaks", "value"), [([0], 0.0), ([99], 1.0), ([0, 99], 0.5), ([33], 1 / 3)])
 def test_a_number_stays_within_its_ends(
-    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path, scorer: Scorer, peaks: list[int], value: float
+    tiny: VisionLanguageModel,
+    media: dict[str, Media],
+    tmp_path: Path,
+    scorer: Scorer,
+    peaks: list[int],
+    value: float,
 ) -> None:
     scorer.scores = np.full((2, 100), -2000.0)
     scorer.scores[:, peaks] = -900.0
@@ -189,7 +204,9 @@ def test_nothing_is_written_where_the_question_is_asked_at_once(
 ) -> None:
     writer = Writer()
     monkeypatch.setattr(tiny, "generate", writer)
-    rows = ask(asked(tiny), questions(media, task()), setting, CONFIG, tmp_path, label_fraction=0.1).to_pylist()
+    rows = ask(
+        asked(tiny), questions(media, task()), setting, CONFIG, tmp_path, label_fraction=0.1
+    ).to_pylist()
     assert writer.prompts == []
     assert scorer.examples[0].prompt == "what do viewers feel 0"
     assert {row["label_fraction"] for row in rows} == {0.1}
@@ -242,14 +259,22 @@ def test_no_answer_is_given_to_another_question(
     tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path, scorer: Scorer
 ) -> None:
     base = questions(media, task())
-    usual = {"asked": asked(tiny), "prepared": base, "setting": "zero_shot", "config": CONFIG, "folder": tmp_path}
+    usual = {
+        "asked": asked(tiny),
+        "prepared": base,
+        "setting": "zero_shot",
+        "config": CONFIG,
+        "folder": tmp_path,
+    }
     ask(**usual)  # pyright: ignore[reportArgumentType]
     seen = set()
     for name, change in variants(tiny, base):
         before = scorer.calls
         prepared = change.get("prepared", base)
         table = ask(**{**usual, **change})  # pyright: ignore[reportArgumentType]
-        assert scorer.calls - before == -(-len(prepared.questions) // change.get("config", CONFIG).batch_size), name
+        assert scorer.calls - before == -(
+            -len(prepared.questions) // change.get("config", CONFIG).batch_size
+        ), name
         assert table["sample_id"].to_pylist() == [question.sample_id for question in prepared.questions]
         seen.add(name)
     assert len(seen) == 12
@@ -285,7 +310,10 @@ def test_missing_and_broken_media_are_coverage(media: dict[str, Media], tmp_path
     found = prepare(task(samples), tmp_path, "test", viewer(tmp_path), limit=None)
     assert found.listed == 5
     assert found.missing == {"media_missing": 2, "image_broken": 1}
-    assert [(question.sample_id, question.group) for question in found.questions] == [("1", None), ("4", "unseen")]
+    assert [(question.sample_id, question.group) for question in found.questions] == [
+        ("1", None),
+        ("4", "unseen"),
+    ]
     first, second = found.questions
     assert (first.cluster, second.cluster) == (media["a"].sha256, "x")
     assert first.example.media == media["a"]
@@ -335,9 +363,18 @@ def test_behavior_that_cannot_be_read_is_null_and_stays(
 ) -> None:
     read = {"likes": likes.BEHAVIOR.read_back, "replay": replay.BEHAVIOR.read_back}
     posts = [
-        HeldOut("p1", "c1", Example("p1", VERBALIZE, "a sky\njoy", media["clip"]), "a sky\n", 0.25, (0.1, 0.9, 0.5)),
+        HeldOut(
+            "p1",
+            "c1",
+            Example("p1", VERBALIZE, "a sky\njoy", media["clip"]),
+            "a sky\n",
+            0.25,
+            (0.1, 0.9, 0.5),
+        ),
         HeldOut("p2", "c2", Example("p2", VERBALIZE, "a sky\nanger", media["a"]), "a sky\n", None, None),
-        HeldOut("p3", "c3", Example("p3", VERBALIZE, "a sky\nanger", media["b"]), "a sky\n", None, (0.5,) * 3),
+        HeldOut(
+            "p3", "c3", Example("p3", VERBALIZE, "a sky\nanger", media["b"]), "a sky\n", None, (0.5,) * 3
+        ),
     ]
     rows = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, read).to_pylist()
     kinds = [(row["task"], row["sample_id"]) for row in rows]

@@ -41,9 +41,13 @@ class Interrupted(Exception):
 
 
 def interrupt(work: Stage) -> None:
-    with pytest.raises(Interrupted), work.work():
-        (work.folder / "half").write_text("x")
-        raise Interrupted
+    def half() -> None:
+        with work.work():
+            (work.folder / "half").write_text("x")
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        half()
 
 
 # ---- finished, continued, started again --------------------------------------------------------------------

@@ -274,8 +274,9 @@ def test_a_playlist_called_video_opens_nothing_else(tmp_path: Path) -> None:
         for text in (
             f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{name}\n#EXT-X-ENDLIST\n",
             f"ffconcat version 1.0\nfile '{name}'\n",
-            f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet '
-            f'mimeType="video/mp4"><Representation id="0"><BaseURL>{name}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+            '<AdaptationSet mimeType="video/mp4"><Representation id="0">'
+            f"<BaseURL>{name}</BaseURL></Representation></AdaptationSet></Period></MPD>",
         ):
             path = tmp_path / "x.mp4"
             path.write_text(text)

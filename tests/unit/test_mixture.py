@@ -72,7 +72,9 @@ def test_an_empty_set_with_a_share_is_refused() -> None:
 
 def posts(words: str, count: int = 24) -> list[Example]:
     """Posts with one picture or three frames, and answers of an arm's own length."""
-    media = [Media(f"{n}", "video" if n % 3 else "image", "", (0.1, 0.2, 0.3) * (n % 3)) for n in range(count)]
+    media = [
+        Media(f"{n}", "video" if n % 3 else "image", "", (0.1, 0.2, 0.3) * (n % 3)) for n in range(count)
+    ]
     return [Example(f"{n}", "what?", f"{words} {'word ' * (n % 5)}", item) for n, item in enumerate(media)]
 
 

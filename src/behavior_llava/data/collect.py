@@ -92,7 +92,9 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
                 posts = _new_posts(posts, ids, counts, faults)
             with (
                 progress(f"collecting {entry.kind}", None) as advance,
-                media.Workers(media.measure, processes=config.processes, timeout_s=config.timeout_s) as workers,
+                media.Workers(
+                    media.measure, processes=config.processes, timeout_s=config.timeout_s
+                ) as workers,
             ):
                 place = folder / "joined" / f"{number}"
                 seen += chunks.write(place, posts, partial(_joined, workers=workers), done=advance)
@@ -156,7 +158,7 @@ _JOINED = pa.schema([("post", pa.struct(list(POSTS))), ("comments", pa.list_(pa.
 def _new_posts(
     posts: Iterator[Post], ids: Scratch, counts: Counter[str], faults: Counter[str]
 ) -> Iterator[Post]:
-    """Posts whose id no source has given before: comments belong to an id, so two posts of one would mix theirs."""
+    """Posts whose id no source has given before: comments belong to an id, so two posts would mix theirs."""
     for post in posts:
         if ids.is_new(post.id):
             yield post

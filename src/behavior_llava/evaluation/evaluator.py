@@ -310,7 +310,10 @@ def ask_behavior(
     """
     key = fingerprint(
         [asked.weights, asked.verbalize, config.context_tokens, config.batch_size]
-        + [[post.post_id, post.example.prompt, post.example.completion, _seen(post.example)] for post in posts]
+        + [
+            [post.post_id, post.example.prompt, post.example.completion, _seen(post.example)]
+            for post in posts
+        ]
     )
     place = folder / f"heldout-{key}"
     shared = {

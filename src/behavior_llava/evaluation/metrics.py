@@ -29,8 +29,6 @@ from behavior_llava.core.errors import UserError
 
 Array = NDArray[np.float64]
 
-_MAX_NGRAM = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -127,14 +125,14 @@ def _curve_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Ar
     return _column([correlation(said, true) for said, true in zip(predictions, labels, strict=True)])
 
 
+# ---- metrics of a set --------------------------------------------------------------------------------------
+
+
 def _squared_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
     """Squared errors; unparsed is as wrong as an answer within the range of the labels can be."""
     numbers, truth = _numeric_pairs(predictions, labels).T
     worst = np.maximum(truth - truth.min(), truth.max() - truth) ** 2
     return _column(np.where(np.isnan(numbers), worst, (np.nan_to_num(numbers) - truth) ** 2))
-
-
-# ---- metrics of a set --------------------------------------------------------------------------------------
 
 
 def _numeric_pairs(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
@@ -289,6 +287,14 @@ _ALL = (
         weighted=_mean,
         constant=_most_common,
         point=0.01,
+    ),
+    Metric(
+        name="mse",
+        higher_is_better=False,
+        per_item=True,
+        columns=_squared_errors,
+        weighted=_mean,
+        constant=_average,
     ),
     Metric(
         name="spearman",

@@ -141,7 +141,8 @@ def save_video(path: str, film: Film, seed: tuple[int, ...], is_corrupt: bool = 
         video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=AUDIO_RATE, options=_AAC)
         for number, shot in enumerate(film.shots):
-            picture = np.asarray(draw_image(shot.content, rng, cast=False), np.float32) * LIGHTS[number % len(LIGHTS)]
+            picture = np.asarray(draw_image(shot.content, rng, cast=False), np.float32)
+            picture = picture * LIGHTS[number % len(LIGHTS)]
             still = np.clip(picture, 0, 255).astype(np.uint8)
             shaken = np.roll(still, 1, axis=1)
             for tick in range(round(shot.seconds * FPS)):
