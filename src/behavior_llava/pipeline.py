@@ -657,6 +657,7 @@ class Run:
         collected = self.collected().manifest()
         return report.Material(
             title=self.config.name,
+            primary=self.config.evaluate.primary,
             arms=self.config.arms,
             predictions=[stage.folder / "predictions.parquet" for stage in cells.values()],
             tasks=tasks,
@@ -674,7 +675,10 @@ class Run:
             agreement=shuffled[0]["agreement"] if shuffled else {},
             costs=self._costs(),
             synthetic=self.sandbox is not None,
-            notes=[],
+            notes=[
+                "The primary setting, written in the config before arms were compared, is "
+                f"{self.config.evaluate.primary}."
+            ],
         )
 
     def _task_facts(self) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[tuple[str, str], Media]]:

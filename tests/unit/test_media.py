@@ -396,6 +396,18 @@ def test_whatever_a_decoder_does_the_next_file_is_read() -> None:
     ]
 
 
+def hang_known(place: str) -> None:
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_a_process_that_hangs_is_gone_before_the_next_begins(tmp_path: Path) -> None:
+    with Workers(hang_known, processes=1, timeout_s=1) as workers:
+        assert outcome(next(iter(workers.map([(str(tmp_path / "pid"),)])))) == "decoder_timeout"
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
 def slowly(number: int) -> tuple[int, int]:
     time.sleep(0.03 * (number % 3))
     return number, os.getpid()

@@ -59,7 +59,7 @@ class EvaluateConfig(Config):
 
     Attributes:
         benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
-        primary: the setting whose rows are primary; fixed before arms are compared.
+        primary: the setting the report opens with; fixed before arms are compared.
         context_tokens: what a model may write before it is asked, in both settings that let it write.
         limit: samples a task; None for all.
     """
@@ -208,7 +208,7 @@ def ask(
         "label_fraction": label_fraction,
         "shots": 0,
         "scoring": "sum" if task.labels else "expectation",
-        "primary": setting == config.primary or setting == "finetuned",
+        "primary": True,
     }
 
     def rows(chunk: list[Question]) -> pa.Table:

@@ -21,7 +21,7 @@ from behavior_llava.core.media import FrameStore
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Media
 from behavior_llava.evaluation import metrics, summary
-from behavior_llava.reporting.page import PageContent, SampleAnswer, SampleRow, write_page
+from behavior_llava.reporting.page import BehaviorScore, PageContent, SampleAnswer, SampleRow, write_page
 
 
 class ReportConfig(Config):
@@ -43,9 +43,11 @@ class Material:
         predictions: files, one an arm and seed.
         tasks: task name -> what `summarize` needs to know; questions: task name -> the words asked.
         media: (task, sample id) -> the media shown.
+        primary: the setting of the sample rows.
     """
 
     title: str
+    primary: str
     arms: Sequence[str]
     predictions: Sequence[Path]
     tasks: Mapping[str, Mapping[str, Any]]
@@ -79,6 +81,7 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
         survivors=material.survivors,
         faults=material.faults,
         losses=material.losses,
+        behavior_scores=_behavior_scores(result),
         samples=_samples(material, table, config.samples),
         agreement=material.agreement,
         costs=material.costs,
@@ -89,13 +92,35 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
     return {"results": len(result["results"]), "differences": len(result["differences"])}
 
 
+_BEHAVIOR_METRICS = {
+    "heldout_behavior_text": "perplexity of the behavior's words",
+    "heldout_likes": "R² of likes/views",
+    "heldout_replay": "correlation of replay curves",
+}
+
+
+def _behavior_scores(result: Mapping[str, Any]) -> list[BehaviorScore]:
+    """How well every arm predicts what the receivers of held-out posts did, pooled over seeds."""
+    return [
+        BehaviorScore(
+            arm=row["arm"],
+            metric=_BEHAVIOR_METRICS[row["task"]],
+            value=row["value"],
+            baseline=row["chance"],
+            n=row["n"],
+        )
+        for row in result["results"]
+        if row["task"] in _BEHAVIOR_METRICS and row["seed"] is None
+    ]
+
+
 def _samples(material: Material, table: pa.Table, most: int) -> list[SampleRow]:
     """The first samples of every task in its primary setting, with every arm's answer, of the first seed."""
     seed = min(table["seed"].to_pylist())
-    rows = table.filter((pc.field("seed") == seed) & pc.field("primary")).to_pylist()
+    rows = table.filter((pc.field("seed") == seed) & (pc.field("setting") == material.primary)).to_pylist()
     by_task: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
-        if row["setting"] != "finetuned":
+        if row["primary"]:
             by_task.setdefault(row["task"], {}).setdefault(row["sample_id"], []).append(row)
     found = []
     for task, samples in sorted(by_task.items()):
