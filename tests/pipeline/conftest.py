@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 WORLD = {
+    "seed": 7,
     "images": 120,
     "videos": 30,
     "page_posts": 20,

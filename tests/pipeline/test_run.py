@@ -160,7 +160,7 @@ def test_every_comparison_is_there(summary: dict[str, Any]) -> None:
         ("shuffled", "content_only"),
     }
     primary = {row["setting"] for row in summary["differences"] if row["primary"]}
-    assert primary == {"zero_shot_verbalized", "finetuned"}
+    assert primary == {"zero_shot", "zero_shot_described", "zero_shot_verbalized", "finetuned"}
 
 
 def test_arms_learn_from_the_same_posts_in_equally_many_steps(finished: Finished) -> None:

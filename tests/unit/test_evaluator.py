@@ -116,7 +116,7 @@ def test_the_answer_is_the_likeliest_label(
     assert [row["sample_id"] for row in rows] == ["s0", "s1", "s2", "s3", "s4"]
     assert {row["context"] for row in rows} == {None}
     assert {(row["arm"], row["seed"], row["setting"], row["primary"]) for row in rows} == {
-        ("behavior", 0, "zero_shot", False)
+        ("behavior", 0, "zero_shot", True)
     }
     assert {row["scoring"] for row in rows} == {"sum"}
     assert rows[0]["media_path"] == media["a"].path
@@ -190,7 +190,6 @@ def test_what_it_writes_comes_before_the_question_without_the_separator(
     assert rows[1]["context"] == f"A sky 1.\nNot {SEPARATOR}\n12 likes"
     assert scorer.examples[1].prompt == f"{rows[1]['context']}\nwhat do viewers feel 1"
     assert [example.media for example in scorer.examples] == [q.example.media for q in prepared.questions]
-    assert {row["primary"] for row in rows} == {setting == "zero_shot_verbalized"}
 
 
 @pytest.mark.parametrize("setting", ["zero_shot", "finetuned"])
