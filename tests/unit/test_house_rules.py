@@ -143,7 +143,14 @@ def test_the_rules_see_print_and_broad_excepts() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["x = '/root/x'", "cd /home/someone/x", "file:///opt/x", '"/tmp/x"', "(/Users/someone/x)", "=/home/a/main"],
+    [
+        "x = '/root/x'",
+        "cd /home/someone/x",
+        "file:///opt/x",
+        '"/tmp/x"',
+        "(/Users/someone/x)",
+        "=/home/a/main",
+    ],
 )
 def test_the_rule_sees_machine_paths(line: str) -> None:
     assert MACHINE_PATH.search(line)

@@ -22,7 +22,7 @@ from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
 from behavior_llava.training import trainer
-from behavior_llava.training.batching import Collator, gate
+from behavior_llava.training.batching import Collator, check_packing, gate, pack
 from behavior_llava.training.trainer import TrainConfig, train
 
 if TYPE_CHECKING:
@@ -116,6 +116,74 @@ def test_no_other_row_takes_the_place_of_one_that_is_gone(
     gone = replace(rows[0], id="gone", media=Media(str(tmp_path / "gone.png"), "image", "ab" * 32))
     with pytest.raises(UserError, match=r"media_missing.*gone"):
         Collator(tiny)([rows[1], gone])
+
+
+# ---- rows that share a sequence ----------------------------------------------------------------------------
+
+
+def gradients(model: VisionLanguageModel, batch: dict[str, Any]) -> tuple[float, dict[str, torch.Tensor]]:
+    model.network.zero_grad()
+    loss = model.network(**batch).loss
+    loss.backward()
+    found = {
+        name: value.grad.clone() for name, value in model.network.named_parameters() if value.grad is not None
+    }
+    model.network.zero_grad()
+    return float(loss.detach()), found
+
+
+@pytest.mark.parametrize("length", [40, 64, 200])
+def test_packed_rows_teach_what_padded_rows_teach(
+    tiny: VisionLanguageModel, rows: list[Example], length: int
+) -> None:
+    padded, packed = Collator(tiny)(rows[:6]), Collator(tiny, length)(rows[:6])
+    num_tokens = int(padded["attention_mask"].sum())
+    assert (packed["labels"] != -100).sum() == (padded["labels"] != -100).sum()
+    assert num_tokens <= packed["input_ids"].numel()
+    assert len(packed["input_ids"]) < 6 or length == 40
+    loss, grads = gradients(tiny, padded)
+    packed_loss, packed_grads = gradients(tiny, packed)
+    assert packed_loss == pytest.approx(loss, abs=1e-5)
+    assert grads.keys() == packed_grads.keys()
+    for name, grad in grads.items():
+        assert torch.allclose(grad, packed_grads[name], atol=1e-5), name
+
+
+def test_pictures_stay_with_their_rows(tiny: VisionLanguageModel, rows: list[Example]) -> None:
+    """The order of the pictures is that of the rows in their sequences, not that of the batch."""
+    batch = tiny.inputs(rows[:5], supervise=True)
+    packed = pack(batch, [tiny.num_images(row) for row in rows[:5]], 1000)
+    assert len(packed["input_ids"]) == 1
+    lengths = batch["attention_mask"].sum(1).tolist()
+    order = sorted(range(5), key=lambda row: -lengths[row])
+    assert [i for i in order if tiny.num_images(rows[i])] != sorted(
+        i for i in order if tiny.num_images(rows[i])
+    )
+    wanted = torch.cat(
+        [tiny.inputs([rows[i]], supervise=True)["pixel_values"] for i in order if rows[i].media]
+    )
+    assert torch.equal(packed["pixel_values"], wanted)
+
+
+def test_a_model_that_mixes_packed_rows_is_refused(
+    tiny: VisionLanguageModel, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_packing(tiny, rows, 200)
+    forward = tiny.network.forward
+
+    def mixing(**batch: Any) -> Any:
+        batch.pop("position_ids", None)  # all that tells where a row begins
+        return forward(**batch)
+
+    monkeypatch.setattr(tiny.network, "forward", mixing)
+    with pytest.raises(UserError, match="does not keep packed rows apart"):
+        check_packing(tiny, rows, 200)
+
+
+def test_inputs_of_an_unknown_form_are_not_packed(tiny: VisionLanguageModel, rows: list[Example]) -> None:
+    batch = {**tiny.inputs(rows[:2], supervise=True), "image_grid_thw": torch.ones(1, 3)}
+    with pytest.raises(UserError, match="cannot be packed"):
+        pack(batch, [1, 0], 100)
 
 
 # ---- settings ----------------------------------------------------------------------------------------------

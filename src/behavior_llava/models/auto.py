@@ -135,6 +135,7 @@ class VisionLanguageModel:
     processor: Any
     store: FrameStore
     _ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
+    _prefixes: dict[tuple[str, int], str] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Any:
@@ -162,7 +163,12 @@ class VisionLanguageModel:
 
     def prefix(self, prompt: str, num_images: int) -> str:
         """The conversation up to where the answer starts, by the processor's own chat template."""
-        return self._chat(prompt, None, num_images)
+        key = (prompt, num_images)
+        if key not in self._prefixes:
+            if len(self._prefixes) > 10_000:
+                self._prefixes.clear()
+            self._prefixes[key] = self._chat(prompt, None, num_images)
+        return self._prefixes[key]
 
     def _chat(self, prompt: str, completion: str | None, num_images: int) -> str:
         content = [{"type": "image"}] * num_images + [{"type": "text", "text": prompt}]
@@ -176,6 +182,10 @@ class VisionLanguageModel:
     @cached_property
     def _opening(self) -> str:
         return self._chat("?", None, 0)
+
+    @cached_property
+    def _opening_ids(self) -> list[int]:
+        return self.tokenizer(self._opening, add_special_tokens=False).input_ids
 
     def answer_text(self, completion: str) -> str:
         """What the template writes after the prefix for this answer, up to and including the end of the turn.
@@ -204,7 +214,7 @@ class VisionLanguageModel:
             text = self.answer_text(completion)
             if not end:
                 text = text[: text.index(completion) + len(completion)]
-            before = self.tokenizer(opening, add_special_tokens=False).input_ids
+            before = self._opening_ids
             both = self.tokenizer(opening + text, add_special_tokens=False).input_ids
             if both[: len(before)] != before:
                 raise UserError(

@@ -29,7 +29,7 @@ from behavior_llava.core.manifest import write_json
 from behavior_llava.core.progress import Advance, progress
 from behavior_llava.core.schema import Example
 from behavior_llava.models.auto import VisionLanguageModel
-from behavior_llava.training.batching import Collator, gate
+from behavior_llava.training.batching import Collator, check_packing, gate
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,15 @@ class TrainConfig(Config):
     Attributes:
         epochs: passes over the stage's own rows; may be fractional.
         freeze: parts whose names match stay as they are (regular expressions over parameter names).
+        pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None pads
+            each to the longest.
         arguments: passed to transformers.TrainingArguments and checked by it.
     """
 
     epochs: float = Field(gt=0)
     freeze: tuple[str, ...] = ()
     max_tokens: int = 2048
+    pack_tokens: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -230,6 +233,8 @@ def train(
         UserError: the label gate refuses a row, the loss is no number, or an argument is wrong.
     """
     gate(model, list({id(row): row for row in rows}.values()), max_tokens=config.max_tokens)
+    if config.pack_tokens is not None:
+        check_packing(model, rows, config.pack_tokens)
     freeze(model.network, config.freeze)
     model.network.train()
     model.network.config.use_cache = False
@@ -246,7 +251,7 @@ def train(
             model=model.network,
             args=settings,
             train_dataset=_Rows(rows),
-            data_collator=Collator(model),
+            data_collator=Collator(model, config.pack_tokens),
             callbacks=[_Checkpoints(advance)],
         )
         trainer.remove_callback(PrinterCallback)
