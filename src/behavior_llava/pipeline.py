@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -29,6 +30,7 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import LOCK, Stage, fingerprint, folder_state, only_one, write_json
 from behavior_llava.core.media import FrameStore
+from behavior_llava.core.processes import run as run_side_by_side
 from behavior_llava.core.schema import Example, Media, Post, Task
 from behavior_llava.data import arms, blift, funnel, verbalizer
 from behavior_llava.data.behaviors import likes, replay
@@ -70,11 +72,15 @@ class RunConfig(Config):
         device: auto, cpu or cuda.
         arms: which data sets are compared; see data/arms.py.
         seeds: of initialisation, data order, shuffle and decoding.
+        side_by_side: arms (and base models) at work at a time, each in a process with its share of the cores.
+            More than 1 pays for small models on a CPU; numbers may differ in their last digits from those of
+            another value.
     """
 
     name: str
     model: str = "tiny"
     device: str = "auto"
+    side_by_side: int = Field(default=1, ge=1)
     arms: tuple[str, ...] = ("base", "content_only", "shuffled", "behavior")
     seeds: tuple[int, ...] = (0,)
     collect: CollectConfig
@@ -120,11 +126,13 @@ class Run:
 
     Attributes:
         limit: posts a source and samples a task, at most; None for all.
+        is_looking: True to raise Unfinished where a stage would begin to work.
     """
 
     config: RunConfig
     folder: Path
     limit: int | None = None
+    is_looking: bool = False
     _told: set[str] = field(default_factory=set)
 
     def check(self, until: str) -> None:
@@ -248,6 +256,8 @@ class Run:
                 log.info("%s is finished", name)
             yield stage, None
             return
+        if self.is_looking:
+            raise Unfinished(name)
         self._told.add(name)
         log.info("%s ...", name)
         with stage.work() as facts:
@@ -374,8 +384,14 @@ class Run:
 
     def _template_words(self) -> list[str]:
         template = self.template
-        spoken = [words.sentence for kind in self.config.build.behaviors for words in [template.words(kind)]]
-        return [template.question, template.question_behavior, template.separator, *spoken]
+        kinds = self.config.build.behaviors
+        spoken = [template.words(kind).sentence for kind in kinds]
+        asks = [
+            text
+            for kind in kinds
+            for text in verbalizer.behavior_of(kind, where="build.behaviors").ask.values()
+        ]
+        return [template.question, template.question_behavior, template.separator, *spoken, *asks]
 
     def captions(self, seed: int) -> Stage:
         """A caption of every scene of the kept posts, by the base model."""
@@ -628,10 +644,61 @@ class Run:
             label_fraction=fraction,
         )
 
+    # ---- cells side by side ----
+
+    def cells(self, verb: Literal["train", "evaluate"]) -> None:
+        """Trains or evaluates every arm of every seed, as many at a time as the config says."""
+        seeds, names = self.config.seeds, self.config.arms
+        # what all share is made ready once, before several processes would
+        self.selected()
+        self._side_by_side("captions", [(seed,) for seed in seeds])
+        self.built()
+        if verb == "evaluate":
+            self._prepare()
+        method = {"train": "trained", "evaluate": "evaluated"}[verb]
+        self._side_by_side(method, [(name, seed) for seed in seeds for name in names])
+
+    def _prepare(self) -> None:
+        """Looks at the media of all tasks."""
+        tasks, settings = benchmarks.all_tasks(), self.config.evaluate
+        for name in settings.tasks:
+            self.prepared(tasks[name], tasks[name].test_split)
+        for name in settings.finetune.tasks:
+            self.prepared(tasks[name], tasks[name].train_split)
+
+    def _side_by_side(self, method: str, jobs: list[tuple[Any, ...]]) -> None:
+        processes = min(self.config.side_by_side, len(jobs))
+        if processes == 1:
+            for job in jobs:
+                getattr(self, method)(*job)
+            return
+        # the share of a process does not depend on how much is left to do: numbers depend on it
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        unfinished = [job for job in jobs if not self._is_finished(method, job)]
+        if unfinished and self.config.model == "tiny":
+            self.instruction_rows()
+        told = frozenset(self._told)
+        run_side_by_side(
+            _work,
+            [(self.config, self.folder, self.limit, told, threads, method, job) for job in unfinished],
+            processes=processes,
+        )
+
+    def _is_finished(self, method: str, job: tuple[Any, ...]) -> bool:
+        self.is_looking = True
+        try:
+            getattr(self, method)(*job)
+        except Unfinished:
+            return False
+        finally:
+            self.is_looking = False
+        return True
+
     # ---- report ----
 
     def reported(self) -> Stage:
         """The page and summary.json."""
+        self.cells("evaluate")
         cells = {
             (name, seed): self.evaluated(name, seed)
             for seed in self.config.seeds
@@ -728,6 +795,28 @@ class Run:
         return found
 
 
+class Unfinished(Exception):
+    """A stage that is not finished, met by one who only looks."""
+
+
+def _work(
+    config: RunConfig,
+    folder: Path,
+    limit: int | None,
+    told: frozenset[str],
+    threads: int,
+    method: str,
+    job: tuple[Any, ...],
+) -> None:
+    """One job of a run in a process of its own."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    getattr(Run(config, folder, limit, _told=set(told)), method)(*job)
+
+
 def _as_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -760,8 +849,8 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
     steps: dict[str, Callable[[], Any]] = {
         "collect": work.collected,
         "build": work.built,
-        "train": lambda: [work.trained(name, seed) for seed in config.seeds for name in config.arms],
-        "evaluate": lambda: [work.evaluated(name, seed) for seed in config.seeds for name in config.arms],
+        "train": lambda: work.cells("train"),
+        "evaluate": lambda: work.cells("evaluate"),
         "report": work.reported,
     }
     _refuse_foreign(folder)

@@ -21,3 +21,11 @@ class UserError(Exception):
         self.remedy = remedy
         message = found if where is None else f"{where}: {found}"
         super().__init__(message + (f"; {remedy}." if remedy else "."))
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """The same error in another process; its place becomes a text."""
+        return _again, (self.found, None if self.where is None else str(self.where), self.remedy)
+
+
+def _again(found: str, where: str | None, remedy: str | None) -> UserError:
+    return UserError(found, where=where, remedy=remedy)

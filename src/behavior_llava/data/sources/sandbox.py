@@ -78,12 +78,12 @@ class Config(Settings):
 
     seed: int = 7
     signal: float = Field(default=1.0, ge=0.0, le=1.0)
-    images: int = Field(default=8000, ge=0)
-    videos: int = Field(default=800, ge=0)
+    images: int = Field(default=5000, ge=0)
+    videos: int = Field(default=1600, ge=0)
     page_posts: int = Field(default=200, ge=0)
-    instruction_images: int = Field(default=5000, ge=1)
-    instruction_videos: int = Field(default=300, ge=0)
-    instruction_texts: int = Field(default=5000, ge=0)
+    instruction_images: int = Field(default=4000, ge=1)
+    instruction_videos: int = Field(default=1500, ge=0)
+    instruction_texts: int = Field(default=4000, ge=0)
     benchmark_train: int = Field(default=480, ge=16)
     benchmark_test: int = Field(default=480, ge=16)
     processes: int = Field(default=2, ge=1)
@@ -447,28 +447,28 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
         content = draw_content(rng)
         name = f"images/{number:06d}.jpg"
         drawing.image(folder / name, content, config.seed, 4, number)
-        add(f"i{number}", "Describe it.", f"Scene 1: {words.caption(content)}.", image=name)
-        questions = words.questions(content)
-        question, answer = questions[number % len(questions)]
-        add(f"q{number}", question, answer, image=name)
+        told = [words.caption(content)]
+        add(f"i{number}", "Describe it.", _lines(told), image=name)
+        add(f"q{number}", *_asked(content, told, number, rng), image=name)
     for number in range(config.instruction_videos):
         rng = _rng(config, 5, number)
         film = writers.draw_film(draw_content(rng, is_filmed=True), rng)
         name = f"videos/{number:06d}.mp4"
         drawing.video(folder / name, film, config.seed, 5, number)
-        told = "\n".join(
-            f"Scene {place}: {words.caption(shot.content)}." for place, shot in enumerate(film.shots, 1)
-        )
-        add(f"v{number}", "Describe it.", told, video=name)
-        add(f"w{number}", words.SCENE_QUESTION, film.content.scene, video=name)
+        told = [words.caption(shot.content) for shot in film.shots]
+        add(f"v{number}", "Describe it.", _lines(told), video=name)
+        add(f"w{number}", *_asked(film.content, told, number, rng), video=name)
     for number in range(config.instruction_texts):
         rng = _rng(config, 6, number)
-        told = _told(rng) if rng.random() < 0.8 else None
         kind = rng.random()
-        if kind < 0.6:
-            add(f"t{number}", *words.emotion_of_words(rng, told))
+        content, told = _told(rng)
+        if kind < 0.45:
+            add(f"t{number}", *words.emotion_of_words(rng, told if rng.random() < 0.8 else None))
+        elif kind < 0.65:
+            add(f"t{number}", *words.memory_of_words(rng, told if rng.random() < 0.8 else None))
         elif kind < 0.85:
-            add(f"t{number}", *words.memory_of_words(rng, told))
+            question, answer = words.questions(content)[number % 6]
+            add(f"t{number}", words.asked_in_talk(question, told, rng), answer)
         else:
             is_praise = bool(rng.random() < 0.5)
             question = f"{words.review(rng, is_praise=is_praise)}\n\n{words.REVIEW_QUESTION}"
@@ -476,14 +476,26 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
     writers.save_json(folder / "instruction.json", rows)
 
 
-def _told(rng: np.random.Generator) -> list[str]:
-    """Descriptions to stand in a text-only row, drawn apart from its answer: one scene, or the three of a
-    film.
-    """
-    content = draw_content(rng, held_out=None)
-    if rng.random() < 0.75:
-        return [words.caption(content)]
-    return [words.caption(shot.content) for shot in writers.draw_film(content, rng).shots]
+def _lines(told: list[str]) -> str:
+    return "\n".join(f"Scene {place}: {caption}." for place, caption in enumerate(told, 1))
+
+
+def _asked(content: Content, told: list[str], number: int, rng: np.random.Generator) -> tuple[str, str]:
+    """One of the plain questions, every other time in the middle of talk."""
+    questions = words.questions(content)
+    question, answer = questions[number % len(questions)]
+    if rng.random() < 0.5:
+        question = words.asked_in_talk(question, told if rng.random() < 0.5 else None, rng)
+    return question, answer
+
+
+def _told(rng: np.random.Generator) -> tuple[Content, list[str]]:
+    """Descriptions to stand in a text-only row: one scene, or the three of a film."""
+    is_filmed = rng.random() < 0.25
+    content = draw_content(rng, is_filmed=is_filmed)
+    if not is_filmed:
+        return content, [words.caption(content)]
+    return content, [words.caption(shot.content) for shot in writers.draw_film(content, rng).shots]
 
 
 def _write_benchmarks(config: Config, folder: Path, drawing: _Drawing) -> None:

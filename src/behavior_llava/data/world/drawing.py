@@ -17,8 +17,10 @@ SIZE = 128
 _WALLS = ((196, 196, 204), (150, 190, 225), (225, 205, 120), (190, 130, 110), (95, 95, 100), (140, 185, 130))
 
 LIGHTS = np.array([(0.62, 0.72, 1.0), (1.12, 1.05, 0.85), (0.8, 0.55, 0.6)])
-"""Color casts: of the shots of a film, so that a cut is visible as in real footage, and of some pictures."""
-CAST_SHARE = 0.4
+"""Colored light: each shot of a film has another, so that a cut is visible as in real footage; pictures have
+one or none.
+"""
+LIT_SHARE = 0.6
 
 Draw = ImageDraw.ImageDraw
 
@@ -193,8 +195,8 @@ def _figure(draw: Draw, action: str, x: int, y: int) -> None:
         draw.rectangle((x + 2, y + 14, x + 26, y + 26), fill=(250, 250, 250), outline=ink, width=2)
 
 
-def draw_image(content: Content, rng: np.random.Generator, *, cast: bool = True) -> Image.Image:
-    """One RGB picture of SIZE x SIZE pixels; with `cast`, some of them in colored light."""
+def draw_image(content: Content, rng: np.random.Generator, *, light: int | None = None) -> Image.Image:
+    """One RGB picture of SIZE x SIZE pixels, in the given one of LIGHTS, or in a random one or none."""
 
     def jitter(most: int) -> int:
         return int(rng.integers(-most, most + 1))
@@ -216,8 +218,10 @@ def draw_image(content: Content, rng: np.random.Generator, *, cast: bool = True)
     _object(draw, content.right, 86 + jitter(3), 85 + jitter(3))
     _figure(draw, content.action, 50 + jitter(2), 86 + jitter(3))
     pixels = np.asarray(image, np.float32)
-    if cast and rng.random() < CAST_SHARE:
-        pixels = pixels * LIGHTS[int(rng.integers(len(LIGHTS)))]
+    if light is None and rng.random() < LIT_SHARE:
+        light = int(rng.integers(len(LIGHTS)))
+    if light is not None:
+        pixels = pixels * LIGHTS[light % len(LIGHTS)]
     contrast = 1.0 if content.is_contrasty else 0.62
     pixels = (pixels - 128) * contrast * rng.uniform(0.95, 1.05) + 128 + rng.uniform(-8, 8)
     pixels += rng.normal(0, 4, pixels.shape[:2])[..., None]

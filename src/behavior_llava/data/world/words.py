@@ -237,6 +237,14 @@ def memory_of_words(rng: np.random.Generator, scenes: list[str] | None) -> tuple
     return _context(scenes, lines, rng) + MEMORABILITY_QUESTION, f"{level:02d}"
 
 
+def asked_in_talk(question: str, scenes: list[str] | None, rng: np.random.Generator) -> str:
+    """A plain question behind a description and comments that have nothing to do with it: the answer is what
+    is seen or told, whatever people say.
+    """
+    every = (*MEMORY, *FORGOTTEN, *(line for lines in COMMENTS.values() for line in lines))
+    return _context(scenes, [_pick(rng, every) for _ in range(int(rng.integers(3)))], rng) + question
+
+
 def _context(scenes: list[str] | None, lines: list[str], rng: np.random.Generator) -> str:
     parts = [f"Scene {number}: {told}." for number, told in enumerate(scenes or [], 1)]
     liked = rng.random()

@@ -23,7 +23,7 @@ import zstandard
 
 from behavior_llava.data.world import content as truth
 from behavior_llava.data.world.content import Content
-from behavior_llava.data.world.drawing import LIGHTS, SIZE, draw_image
+from behavior_llava.data.world.drawing import SIZE, draw_image
 
 FPS = 8
 AUDIO_RATE = 8000
@@ -141,9 +141,7 @@ def save_video(path: str, film: Film, seed: tuple[int, ...], is_corrupt: bool = 
         video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=AUDIO_RATE, options=_AAC)
         for number, shot in enumerate(film.shots):
-            picture = np.asarray(draw_image(shot.content, rng, cast=False), np.float32)
-            picture = picture * LIGHTS[number % len(LIGHTS)]
-            still = np.clip(picture, 0, 255).astype(np.uint8)
+            still = np.asarray(draw_image(shot.content, rng, light=number))
             shaken = np.roll(still, 1, axis=1)
             for tick in range(round(shot.seconds * FPS)):
                 frame = av.VideoFrame.from_ndarray(shaken if tick % 2 else still, format="rgb24")
