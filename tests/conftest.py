@@ -88,6 +88,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_vision_layers=2,
         num_heads=2,
         image_size=32,
+        patch_size=16,
         initializer_range=0.3,
         vocab_size=420,
     )

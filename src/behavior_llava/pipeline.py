@@ -1,8 +1,9 @@
 """The whole way through: a config, and the five verbs that take it to a report.
 
     collect   sources are fetched and read: posts, comments, what their media files are
-    build     filters, splits, what is seen; the base model is made ready and writes the captions; each arm's
-    rows train     every arm from the same base, on equally many rows in the same order
+    build     filters, splits, what is seen; the base model is made ready and writes the captions; each
+              arm's rows
+    train     every arm from the same base, on equally many rows in the same order
     evaluate  every arm on every task, in every setting; fine-tuned on shares of the labels
     report    one page and summary.json
 
@@ -41,7 +42,7 @@ from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
 from behavior_llava.models import auto
 from behavior_llava.reporting import report
 from behavior_llava.reporting.report import ReportConfig
-from behavior_llava.training import base
+from behavior_llava.training import base, tower
 from behavior_llava.training.base import BaseConfig
 from behavior_llava.training.trainer import TrainConfig, loss_curve, train
 from behavior_llava.training.trainer import arguments as training_arguments
@@ -169,7 +170,8 @@ class Run:
                     where=given,
                     remedy="give LLaVA JSON in base.instruction, or null for the sandbox's",
                 )
-        for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
+        finetune = config.evaluate.finetune.train
+        for settings in (config.base.tower, config.base.train, config.training.train, finetune):
             training_arguments(settings, self.folder / "checked", seed=0, num_rows=1, on_cpu=True)
         if until in ("evaluate", "report"):
             self._check_benchmarks()
@@ -365,9 +367,18 @@ class Run:
         with self.stage(f"base/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
                 rows = self.instruction_rows()
-                start = stage.folder / "random"
-                if not (start / "processor_config.json").exists():
-                    base.build_tiny(settings.tiny, rows, self._template_words(), start, seed=seed)
+                start = stage.folder / "sighted"
+                # written last: a model folder may be a part of one
+                learned = start / "tower.json"
+                if not learned.exists():
+                    random = stage.folder / "random"
+                    base.build_tiny(settings.tiny, rows, self._template_words(), random, seed=seed)
+                    model = self.load(random)
+                    seen = [row for values in rows.values() for row in values]
+                    told = tower.pretrain(model, seen, settings.tower, stage.folder / "tower", seed=seed)
+                    model.save(start)
+                    write_json(learned, told)
+                facts |= json.loads(learned.read_text(encoding="utf-8"))
                 sizes = {name: float(len(values)) for name, values in rows.items()}
                 ordered = base.ordered(
                     rows, sizes, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train)

@@ -23,7 +23,14 @@ WORLD = {
     "benchmark_train": 16,
     "benchmark_test": 16,
 }
-MODEL = {"hidden_size": 32, "num_layers": 1, "num_vision_layers": 1, "num_heads": 2, "image_size": 32}
+MODEL = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_vision_layers": 1,
+    "num_heads": 2,
+    "image_size": 32,
+    "patch_size": 16,
+}
 
 
 @pytest.fixture(scope="session")

@@ -215,8 +215,7 @@ def measure(path: Path, kind: MediaKind) -> Measured:
     return Measured(sha256(path), dhash(image), image.width, image.height, duration_s)
 
 
-# ---- frame store
-# ----------------------------------------------------------------------------------------------------
+# ---- frame store -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -261,8 +260,7 @@ class FrameStore:
         return self.folder / digest[:2] / digest / f"{round(1000 * time_s):09d}.jpg"
 
 
-# ---- processes that can be killed
-# -----------------------------------------------------------------------------------
+# ---- processes that can be killed --------------------------------------------------------------------------
 
 
 def _serve(connection: multiprocessing.connection.Connection, function: Callable[..., Any]) -> None:

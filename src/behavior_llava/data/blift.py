@@ -93,8 +93,7 @@ class BuildConfig(Config):
     timeout_s: float = 60.0
 
 
-# ---- posts
-# ----------------------------------------------------------------------------------------------------------
+# ---- posts -------------------------------------------------------------------------------------------------
 
 
 def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]:
@@ -218,8 +217,7 @@ def seen(folder: Path, look: Viewer) -> Iterator[tuple[Selected, View | str | No
     return zip(selected(folder), look.views(items, label="looking at posts"), strict=True)
 
 
-# ---- captions
-# -------------------------------------------------------------------------------------------------------
+# ---- captions ----------------------------------------------------------------------------------------------
 
 CAPTIONS = pa.schema([("sha256", pa.string()), ("scene", pa.int32()), ("caption", pa.string())])
 
@@ -274,8 +272,7 @@ def captions(folder: Path) -> dict[tuple[str, int], str]:
     return {(row["sha256"], row["scene"]): row["caption"] for row in chunks.stream(folder)}
 
 
-# ---- arms
-# -----------------------------------------------------------------------------------------------------------
+# ---- arms --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

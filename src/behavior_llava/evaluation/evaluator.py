@@ -142,7 +142,7 @@ def _question(task: Task, sample: Sample, view: View | None, group: str | None) 
     return Question(sample.id, cluster, example, sample.label, group)
 
 
-# ---- asking -----------------------------------------------------------------------------------------------
+# ---- asking ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _answers(model: VisionLanguageModel, task: Task, examples: Sequence[Example]
     return [(round(float(value), 9), f"{100 * value:.1f}") for value in expected]
 
 
-# ---- behaviour on held-out posts --------------------------------------------------------------------------
+# ---- behaviour on held-out posts ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

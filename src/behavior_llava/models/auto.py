@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore
-from behavior_llava.core.schema import Example
+from behavior_llava.core.schema import Example, Media
 
 log = logging.getLogger(__name__)
 
@@ -234,6 +234,15 @@ class VisionLanguageModel:
         return 1 if example.media.kind == "image" else len(example.media.times_s)
 
     # ---- tensors ----
+
+    def pixels(self, media: Sequence[Media]) -> torch.Tensor:
+        """What the vision tower is shown of images and videos: pixel_values, an entry a picture, on the CPU.
+
+        Raises:
+            MediaFault: a file is gone or broken.
+        """
+        pictures = [picture for item in media for picture in self.store.frames(item, side=self.image_side)]
+        return self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
     def inputs(self, examples: Sequence[Example], *, supervise: bool) -> dict[str, torch.Tensor]:
         """Model inputs for a batch, on the CPU.

@@ -30,11 +30,13 @@ class BaseConfig(Config):
     Attributes:
         instruction: LLaVA JSON; None for the sandbox's. The arms mix it with behavior data, whatever the
             model.
-        train: of the model `tiny`; not used for a model that comes trained.
+        tower: of the vision tower of `tiny` alone, before `train`; epochs count pictures.
+        train: of the model `tiny`; neither is used for a model that comes trained.
     """
 
     instruction: Path | None = None
     tiny: TinyConfig = TinyConfig()
+    tower: TrainConfig = TrainConfig(epochs=5, arguments={"learning_rate": 2.0e-3, "adam_beta2": 0.98})
     train: TrainConfig = TrainConfig(epochs=2)
 
 

@@ -56,17 +56,19 @@ class TrainConfig(Config):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class _Checkpoints(TrainerCallback):
+class Watch(TrainerCallback):
     """Marks whole checkpoints, drives the progress bar, stops on a loss that is no number."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Marks the checkpoint as whole."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         write_json(folder / COMPLETE, sorted(path.name for path in folder.iterdir()))
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Moves the bar."""
         self._advance()
 
     def on_log(
@@ -77,6 +79,7 @@ class _Checkpoints(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Refuses a loss that is no number."""
         # train_loss comes at the end: the last steps may be fewer than logging_steps
         loss = (logs or {}).get("loss", (logs or {}).get("train_loss"))
         if loss is not None and not math.isfinite(float(loss)):
@@ -87,7 +90,7 @@ class _Checkpoints(TrainerCallback):
             )
 
 
-class _Ordered(Trainer):
+class Ordered(Trainer):
     """A Trainer that takes the rows as they come (the mixture has ordered them already) and resumes to the
     saved weights.
 
@@ -247,12 +250,12 @@ def train(
     done = int(resume.rsplit("-", 1)[1]) if resume else 0
     with progress(label, steps) as advance:
         advance(done)
-        trainer = _Ordered(
+        trainer = Ordered(
             model=model.network,
             args=settings,
-            train_dataset=_Rows(rows),
+            train_dataset=Rows(rows),
             data_collator=Collator(model, config.pack_tokens),
-            callbacks=[_Checkpoints(advance)],
+            callbacks=[Watch(advance)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
@@ -273,14 +276,16 @@ def train(
     }
 
 
-class _Rows(torch.utils.data.Dataset):
-    def __init__(self, rows: Sequence[Example]) -> None:
+class Rows(torch.utils.data.Dataset):
+    """Rows in memory, as torch takes them."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Any:
         return self._rows[index]
 
 
