@@ -384,3 +384,17 @@ def test_numbers_read_well():
     assert tables.p_value(0.00005) == "< 0.0001"
     assert tables.signed(0.1) == "+0.100"
     assert [duration(seconds) for seconds in (3.21, 75, 3725)] == ["3.2 s", "1 min 15 s", "1 h 2 min"]
+
+
+def test_the_page_opens_with_the_setting_named_first():
+    rows = make_rows({"emotion": "accuracy"}, seeds=(0,))
+    other = [{**row, "setting": "zero_shot_verbalized"} for row in rows]
+    both = summarize(rows + other, make_tasks(), ARMS, Config(draws=100, flips=100))
+    for first, second in (
+        ("zero_shot", "zero_shot_verbalized: behavior"),
+        ("zero_shot_verbalized", "zero_shot: behavior"),
+    ):
+        text = Tags(render(make_content(both, opens_with=first, config_text=""))).text
+        assert text.index(f"{first}: behavior") < text.index(second)
+    untouched = Tags(render(make_content(both, config_text=""))).text
+    assert untouched.index("zero_shot: behavior") < untouched.index("zero_shot_verbalized: behavior")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ class PageContent:
         agreement: shuffled: what is compared -> share or correlation left; None where undefined.
         costs: stage -> seconds of wall time.
         synthetic: True when any medium or receiver was simulated.
+        opens_with: the setting shown before the others; None keeps the summary's order.
     """
 
     title: str
@@ -113,6 +114,7 @@ class PageContent:
     costs: Mapping[str, float] = field(default_factory=dict)
     synthetic: bool = False
     notes: Sequence[str] = ()
+    opens_with: str | None = None
 
 
 def write_page(folder: Path, content: PageContent) -> Path:
@@ -137,6 +139,7 @@ def render(content: PageContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(arm_slot=charts.arm_slot, arm_mark=charts.arm_mark)
+    content = replace(content, summary=_opened(content.summary, content.opens_with))
     summary, tasks = content.summary, content.tasks
     return environment.get_template("page.html.j2").render(
         content=content,
@@ -161,6 +164,16 @@ def render(content: PageContent) -> str:
         costs=[(stage, duration(seconds)) for stage, seconds in content.costs.items()],
         total_cost=duration(sum(content.costs.values())),
     )
+
+
+def _opened(summary: Mapping[str, Any], setting: str | None) -> dict[str, Any]:
+    """The summary with one setting's rows before the others'."""
+    return {
+        name: sorted(rows, key=lambda row: row["setting"] != setting)
+        if name in ("results", "differences", "groups", "group_differences")
+        else rows
+        for name, rows in summary.items()
+    }
 
 
 def arm_words(arm: str) -> str:

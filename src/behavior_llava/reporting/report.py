@@ -43,7 +43,7 @@ class Material:
         predictions: files, one an arm and seed.
         tasks: task name -> what `summarize` needs to know; questions: task name -> the words asked.
         media: (task, sample id) -> the media shown.
-        primary: the setting of the sample rows.
+        primary: the setting the page opens with, and that of the sample rows.
     """
 
     title: str
@@ -87,6 +87,7 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
         costs=material.costs,
         synthetic=material.synthetic,
         notes=material.notes,
+        opens_with=material.primary,
     )
     write_page(folder, content)
     return {"results": len(result["results"]), "differences": len(result["differences"])}
