@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 
 VERBS = ("collect", "build", "train", "evaluate", "report")
 
+Job = tuple[str, tuple[Any, ...]]
+"""A method of Run that makes a stage, and its arguments."""
+
 
 class ArmsConfig(Config):
     """How the arms are trained.
@@ -662,12 +665,14 @@ class Run:
         seeds, names = self.config.seeds, self.config.arms
         # what all share is made ready once, before several processes would
         self.selected()
-        self._side_by_side("captions", [(seed,) for seed in seeds])
+        self._side_by_side([("captions", (seed,)) for seed in seeds])
         self.built()
+        cells = [(name, seed) for seed in seeds for name in names]
+        jobs: list[Job] = [("trained", cell) for cell in cells if cell[0] in self._trained_arms()]
         if verb == "evaluate":
             self._prepare()
-        method = {"train": "trained", "evaluate": "evaluated"}[verb]
-        self._side_by_side(method, [(name, seed) for seed in seeds for name in names])
+            jobs += [("evaluated", cell) for cell in cells]
+        self._side_by_side(jobs)
 
     def _prepare(self) -> None:
         """Looks at the media of all tasks."""
@@ -677,28 +682,34 @@ class Run:
         for name in settings.finetune.tasks:
             self.prepared(tasks[name], tasks[name].train_split)
 
-    def _side_by_side(self, method: str, jobs: list[tuple[Any, ...]]) -> None:
+    def _side_by_side(self, jobs: list[Job]) -> None:
         processes = min(self.config.side_by_side, len(jobs))
-        if processes == 1:
-            for job in jobs:
-                getattr(self, method)(*job)
+        if processes <= 1:
+            for method, cell in jobs:
+                getattr(self, method)(*cell)
             return
         # the share of a process does not depend on how much is left to do: numbers depend on it
         threads = max(1, (os.cpu_count() or 1) // processes)
-        unfinished = [job for job in jobs if not self._is_finished(method, job)]
+        unfinished = [job for job in jobs if not self._is_finished(*job)]
         if unfinished and self.config.model == "tiny":
             self.instruction_rows()
         told = frozenset(self._told)
+        number_of = {job: number for number, job in enumerate(unfinished)}
         run_side_by_side(
             _work,
-            [(self.config, self.folder, self.limit, told, threads, method, job) for job in unfinished],
+            [(self.config, self.folder, self.limit, told, threads, *job) for job in unfinished],
             processes=processes,
+            after={
+                number: number_of["trained", cell]
+                for (method, cell), number in number_of.items()
+                if method == "evaluated" and ("trained", cell) in number_of
+            },
         )
 
-    def _is_finished(self, method: str, job: tuple[Any, ...]) -> bool:
+    def _is_finished(self, method: str, cell: tuple[Any, ...]) -> bool:
         self.is_looking = True
         try:
-            getattr(self, method)(*job)
+            getattr(self, method)(*cell)
         except Unfinished:
             return False
         finally:
@@ -817,7 +828,7 @@ def _work(
     told: frozenset[str],
     threads: int,
     method: str,
-    job: tuple[Any, ...],
+    cell: tuple[Any, ...],
 ) -> None:
     """One job of a run in a process of its own."""
     import torch
@@ -825,7 +836,7 @@ def _work(
 
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
-    getattr(Run(config, folder, limit, _told=set(told)), method)(*job)
+    getattr(Run(config, folder, limit, _told=set(told)), method)(*cell)
 
 
 def _as_yaml(config: RunConfig) -> str:

@@ -52,6 +52,31 @@ def test_every_job_is_done_once(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert sorted(record.message for record in caplog.records) == [f"wrote {name}" for name in names]
 
 
+def leave_a_mark(folder: Path, name: str, other: str | None, seconds: float) -> None:
+    assert other is None or (folder / other).exists(), f"{name} began before {other} was done"
+    time.sleep(seconds)
+    (folder / name).write_text(name)
+
+
+def test_a_job_waits_for_the_one_it_needs_while_others_go_ahead(tmp_path: Path) -> None:
+    jobs = [
+        (tmp_path, "long", None, 2.0),
+        (tmp_path, "needs long", "long", 0.0),
+        (tmp_path, "short", None, 0.0),
+        (tmp_path, "needs short", "short", 0.0),
+    ]
+    processes.run(leave_a_mark, jobs, processes=2, after={1: 0, 3: 2})
+    made = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(made) == {name for _, name, _, _ in jobs}
+    assert made["needs short"] < made["long"] < made["needs long"]
+
+
+@pytest.mark.parametrize("after", [{0: 1}, {1: 1}, {1: -1}, {2: 0}])
+def test_a_job_cannot_wait_for_a_later_one(tmp_path: Path, after: dict[int, int]) -> None:
+    with pytest.raises(ValueError, match="earlier"):
+        processes.run(write, [(tmp_path, "a"), (tmp_path, "b")], processes=2, after=after)
+
+
 def test_no_jobs_are_no_processes(tmp_path: Path) -> None:
     processes.run(write, [], processes=2)
     assert not list(tmp_path.iterdir())

@@ -11,8 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -58,19 +57,26 @@ def _serve(connection: Connection, function: Callable[..., None]) -> None:
             return
 
 
-def run(function: Callable[..., None], jobs: Sequence[tuple[Any, ...]], *, processes: int) -> None:
+def run(
+    function: Callable[..., None],
+    jobs: Sequence[tuple[Any, ...]],
+    *,
+    processes: int,
+    after: Mapping[int, int] | None = None,
+) -> None:
     """Calls `function` with the arguments of every job, in so many processes; returns when all are done.
 
     Args:
         function: importable by name.
-        jobs: taken in their order; arguments that can be pickled.
+        jobs: begun in their order; arguments that can be pickled.
+        after: number of a job -> number of an earlier one it has to wait for; others go ahead meanwhile.
 
     Raises:
         UserError: the first that a job raised; the other processes are ended.
         RuntimeError: a process ended before its job did.
     """
     context = multiprocessing.get_context("spawn")
-    waiting = deque(jobs)
+    plan = _Plan(len(jobs), after or {})
     crew: dict[Connection, Any] = {}
     try:
         for _ in range(min(processes, len(jobs))):
@@ -96,13 +102,50 @@ def run(function: Callable[..., None], jobs: Sequence[tuple[Any, ...]], *, proce
                     elif kind == "board":
                         name, (key, *rest) = value
                         getattr(board, name)((id(connection), key), *rest)
-                    elif waiting:
-                        connection.send(waiting.popleft())
                     else:
-                        connection.close()
-                        crew.pop(connection).join()
+                        for free, number in plan.assigned(connection):
+                            free.send(jobs[number])
+                        for free in plan.dismissed():
+                            free.close()
+                            crew.pop(free).join()
     finally:
         for connection, process in crew.items():
             process.kill()
             process.join()
             connection.close()
+
+
+class _Plan:
+    """Which job goes to which process next."""
+
+    def __init__(self, num_jobs: int, after: Mapping[int, int]) -> None:
+        if any(not 0 <= before < number < num_jobs for number, before in after.items()):
+            raise ValueError("a job can wait for an earlier one only")
+        self._waiting, self._after = list(range(num_jobs)), after
+        self._done: set[int] = set()
+        self._at_work: dict[Connection, int] = {}
+        self._idle: list[Connection] = []
+
+    def assigned(self, ready: Connection) -> list[tuple[Connection, int]]:
+        """The jobs that can begin now that this process has done its own; others may have waited for it."""
+        if ready in self._at_work:
+            self._done.add(self._at_work.pop(ready))
+        self._idle.append(ready)
+        able = [
+            number
+            for number in self._waiting
+            if number not in self._after or self._after[number] in self._done
+        ]
+        begun = list(zip(self._idle, able, strict=False))
+        for connection, number in begun:
+            self._idle.remove(connection)
+            self._waiting.remove(number)
+            self._at_work[connection] = number
+        return begun
+
+    def dismissed(self) -> list[Connection]:
+        """The processes nothing is left for."""
+        if self._waiting:
+            return []
+        gone, self._idle = self._idle, []
+        return gone
