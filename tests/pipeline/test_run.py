@@ -147,8 +147,10 @@ def test_results_are_of_all_samples(summary: dict[str, Any]) -> None:
             assert row["coverage"] == 1.0
             assert row["unparsed"] == 0.0
             assert row["value"] is None or row["low"] <= row["value"] <= row["high"]
-    groups = {row["group"] for row in summary["groups"]}
-    assert groups == {"seen_combination", "unseen_combination"}
+    groups = {(row["task"], row["group"]) for row in summary["groups"]}
+    assert groups == {
+        (task, f"{kind}_combination") for task in ("emoset", "ekman6") for kind in ("seen", "unseen")
+    }
 
 
 def test_every_comparison_is_there(summary: dict[str, Any]) -> None:

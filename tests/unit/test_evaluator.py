@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example, Media, Sample, Task
 from behavior_llava.data.behaviors import likes, replay
 from behavior_llava.data.viewing import Viewer
@@ -305,12 +306,14 @@ def test_missing_and_broken_media_are_coverage(media: dict[str, Media], tmp_path
         Sample(id="5", label=None, media_path=media["b"].path, media_kind="image"),
         Sample(id="6", label="joy", media_path=str(tmp_path / "gone.png"), media_kind="image"),
     ]
-    (tmp_path / "groups.json").write_text('{"4": "unseen"}')
+    (tmp_path / "groups.json").write_text(
+        '{"1": "seen", "2": "seen", "3": "seen", "4": "unseen", "6": "seen"}'
+    )
     found = prepare(task(samples), tmp_path, "test", viewer(tmp_path), limit=None)
     assert found.listed == 5
     assert found.missing == {"media_missing": 2, "image_broken": 1}
     assert [(question.sample_id, question.group) for question in found.questions] == [
-        ("1", None),
+        ("1", "seen"),
         ("4", "unseen"),
     ]
     first, second = found.questions
@@ -319,6 +322,14 @@ def test_missing_and_broken_media_are_coverage(media: dict[str, Media], tmp_path
     assert second.example.media is not None
     assert second.example.media.times_s == pytest.approx((0.5, 1.5))
     assert first.example.completion == "joy"
+
+
+def test_groups_that_leave_a_sample_out_are_refused(media: dict[str, Media], tmp_path: Path) -> None:
+    """Keyed by anything but the samples' ids they would vanish from the report without a word."""
+    samples = [Sample(id="1", label="joy", media_path=media["a"].path, media_kind="image")]
+    (tmp_path / "groups.json").write_text('{"image/1.png": "unseen"}')
+    with pytest.raises(UserError, match=r"groups\.json: 1 of 1 samples are in no group, '1' among them"):
+        prepare(task(samples), tmp_path, "test", viewer(tmp_path), limit=None)
 
 
 def texts(labels: Sequence[Any]) -> Task:

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from behavior_llava.core import chunks
 from behavior_llava.core.config import Config
+from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example, Sample, Task
@@ -110,7 +111,8 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
     """Reads a split and measures its media; samples without a released label are left out of `listed`.
 
     Raises:
-        UserError: the folder is not in the benchmark's layout.
+        UserError: the folder is not in the benchmark's layout, or its groups.json (sample id -> the part of
+            the split it is also scored in) leaves a sample out.
     """
     samples = [sample for sample in task.load(folder, split) if sample.label is not None]
     if limit is not None:
@@ -119,7 +121,13 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
         places = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
         samples = [samples[index] for index in sorted(by_label[place] for place in places)]
     groups_file = folder / "groups.json"
-    groups = json.loads(groups_file.read_text(encoding="utf-8")) if groups_file.exists() else {}
+    groups = json.loads(groups_file.read_text(encoding="utf-8")) if groups_file.exists() else None
+    if groups is not None and (outside := [sample.id for sample in samples if sample.id not in groups]):
+        raise UserError(
+            f"{len(outside)} of {len(samples)} samples are in no group, {outside[0]!r} among them",
+            where=groups_file,
+            remedy="give every sample's id a group, or remove the file",
+        )
     missing: dict[str, int] = {}
     questions = []
     views = viewer.views(
@@ -129,7 +137,7 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
         if isinstance(view, str):
             missing[view] = missing.get(view, 0) + 1
             continue
-        questions.append(_question(task, sample, view, groups.get(sample.id)))
+        questions.append(_question(task, sample, view, None if groups is None else groups[sample.id]))
     return Prepared(task, tuple(questions), len(samples), missing, benchmarks.majority(task, samples))
 
 

@@ -544,7 +544,7 @@ def _write_emoset(config: Config, folder: Path, splits: dict[str, int], drawing:
             note = folder / "annotation" / content.emotion / f"{name}.json"
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(json.dumps({"image_id": name, "emotion": content.emotion}), encoding="utf-8")
-            groups[f"image/{content.emotion}/{name}.jpg"] = _group(content)
+            groups[name] = _group(content)
         writers.save_json(folder / f"{split}.json", rows)
     writers.save_json(folder / "groups.json", groups)
 
