@@ -17,7 +17,7 @@ MODULES = {
     for path in sorted((SRC / PACKAGE).rglob("*.py"))
 }
 
-# core < models < data < training < evaluation < reporting, serving < pipeline < the public names < cli
+# core < models < data < training < evaluation < reporting, serving < stages < pipeline < public names < cli
 FLOORS = {
     "core": 0,
     "models": 1,
@@ -26,11 +26,12 @@ FLOORS = {
     "evaluation": 4,
     "reporting": 5,
     "serving": 5,
-    "pipeline": 6,
-    "forecast": 7,
-    "": 7,
-    "cli": 8,
-    "__main__": 9,
+    "stages": 6,
+    "pipeline": 7,
+    "forecast": 8,
+    "": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

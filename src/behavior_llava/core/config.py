@@ -1,6 +1,6 @@
 """YAML plus --set to a frozen, checked pydantic model, with errors a person can act on.
 
-Every stage's settings are one `Config` at the top of the stage's file; `RunConfig` in pipeline.py holds them
+Every stage's settings are one `Config` at the top of the stage's file; `RunConfig` in stages.py holds them
 together.
 YAML holds values only: no code paths, no inheritance, no interpolation.
 """

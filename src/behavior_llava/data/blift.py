@@ -2,7 +2,7 @@
 
 `select` and `look` are the same for all arms and seeds; `captions` come from the seed's base model;
 `arm_rows` says what one arm learns from. Every arm has the same posts in the same order; only what is asked
-and said differs. Called by pipeline.py.
+and said differs. Called by stages.py.
 """
 
 from __future__ import annotations

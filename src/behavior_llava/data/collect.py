@@ -1,7 +1,7 @@
 """Sources to two tables: posts with what their media files are, and comments.
 
 Reading and measuring go chunk by chunk, so a killed run continues; a file that cannot be read becomes a
-reason in its row, a record that cannot be parsed a counted fault. Called by pipeline.py's collect stage.
+reason in its row, a record that cannot be parsed a counted fault. Called by stages.py's collect stage.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Finished stages to the report: summary.json and one page.
 
-Called by pipeline.py's report stage with everything it shows; reads nothing but predictions and the media of
+Called by stages.py's report stage with everything it shows; reads nothing but predictions and the media of
 sample rows.
 """
 

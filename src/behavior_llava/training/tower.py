@@ -5,7 +5,7 @@ a language model nothing to attend to for most of a short base stage. So the tow
 learns, from the base's own instruction data, which words people use of a picture.
 Source: the method, bags of words as targets: Joulin et al. 2016, https://arxiv.org/abs/1511.02251.
 
-Called by pipeline.py in the base stage; a model that comes trained never meets it.
+Called by stages.py in the base stage; a model that comes trained never meets it.
 """
 
 from __future__ import annotations

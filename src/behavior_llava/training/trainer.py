@@ -1,7 +1,7 @@
 """One training stage on transformers.Trainer: a model and rows in, a model folder and a loss curve out.
 
 Runs under `python`, `accelerate launch` or `torchrun` alike. A killed stage continues from its last whole
-checkpoint to the weights an undisturbed run would have had. Called by pipeline.py for the base stage, for
+checkpoint to the weights an undisturbed run would have had. Called by stages.py for the base stage, for
 every arm and for fine-tuning.
 """
 

@@ -1,0 +1,767 @@
+"""The stages of a run: what each reads, what it is keyed by, and what fills its folder.
+
+`RunConfig` is everything one run is made of; `Run` is a config at work in a folder. Each method that ends in
+a stage runs the stages it reads first; a finished one is skipped, a cut-off one continues, and one whose
+settings or inputs changed starts again and says why. pipeline.py says in which order they are called.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from behavior_llava.core import chunks
+from behavior_llava.core.config import Config
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import Stage, fingerprint, folder_state, write_json
+from behavior_llava.core.media import FrameStore
+from behavior_llava.core.schema import Example, Media, Post, Task
+from behavior_llava.data import arms, blift, funnel, verbalizer
+from behavior_llava.data.behaviors import likes, replay
+from behavior_llava.data.blift import BuildConfig
+from behavior_llava.data.collect import CollectConfig, collect, source_of, world_folder
+from behavior_llava.evaluation import benchmarks, evaluator
+from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
+from behavior_llava.models import auto
+from behavior_llava.reporting import report
+from behavior_llava.reporting.report import ReportConfig
+from behavior_llava.training import base, tower
+from behavior_llava.training.base import BaseConfig
+from behavior_llava.training.trainer import TrainConfig, loss_curve, train
+from behavior_llava.training.trainer import arguments as training_arguments
+
+log = logging.getLogger(__name__)
+
+
+class ArmsConfig(Config):
+    """How the arms are trained.
+
+    Attributes:
+        ratio: instruction rows for one behavior row; 1 as in the paper.
+        train: epochs count the behavior rows.
+    """
+
+    ratio: float = Field(default=1.0, ge=0)
+    train: TrainConfig = TrainConfig(epochs=2, freeze=("vision_tower",))
+
+
+class RunConfig(Config):
+    """Everything one run is made of.
+
+    Attributes:
+        name: of the run; its folder is runs/<name> unless --out says otherwise.
+        model: "tiny", or the folder or hub name of an image-text-to-text model.
+        device: auto, cpu or cuda.
+        arms: which data sets are compared; see data/arms.py.
+        seeds: of initialisation, data order, shuffle and decoding.
+        side_by_side: arms (and base models) at work at a time, each in a process with its share of the cores.
+            More than 1 pays for small models on a CPU; numbers may differ in their last digits from those of
+            another value.
+    """
+
+    name: str
+    model: str = "tiny"
+    device: str = "auto"
+    side_by_side: int = Field(default=1, ge=1)
+    arms: tuple[str, ...] = ("base", "content_only", "shuffled", "behavior")
+    seeds: tuple[int, ...] = (0,)
+    collect: CollectConfig
+    build: BuildConfig = BuildConfig()
+    base: BaseConfig = BaseConfig()
+    training: ArmsConfig = ArmsConfig()
+    evaluate: EvaluateConfig
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> RunConfig:
+        for name in self.arms:
+            arms.arm(name, self.build.behaviors, where="arms")
+        if len(set(self.arms)) < len(self.arms) or len(set(self.seeds)) < len(self.seeds):
+            raise UserError("an arm or a seed is named twice", where="arms, seeds", remedy="name each once")
+        known = benchmarks.all_tasks()
+        for name in (*self.evaluate.tasks, *self.evaluate.finetune.tasks):
+            if name not in known:
+                raise UserError(
+                    f"no task called {name!r}",
+                    where="evaluate.tasks",
+                    remedy=f"there are: {', '.join(known)}",
+                )
+        if self.evaluate.primary not in self.evaluate.settings:
+            raise UserError(
+                f"{self.evaluate.primary!r} is not evaluated",
+                where="evaluate.primary",
+                remedy=f"name one of {', '.join(self.evaluate.settings)}",
+            )
+        verbalizer.load_template(self.build.template)
+        for kind in self.build.behaviors:
+            verbalizer.behavior_of(kind, where="build.behaviors")
+        for entry in self.collect.sources:
+            source_of(entry)
+        for filters in (blift.DEFAULT_FILTERS | self.build.filters).values():
+            funnel.ready([blift.named_filter(entry) for entry in filters])
+        return self
+
+
+@dataclass
+class Run:
+    """A config at work in a folder.
+
+    Attributes:
+        limit: posts a source and samples a task, at most; None for all.
+        is_looking: True to raise Unfinished where a stage would begin to work.
+        told: stages of which the log has spoken.
+    """
+
+    config: RunConfig
+    folder: Path
+    limit: int | None = None
+    is_looking: bool = False
+    told: set[str] = field(default_factory=set)
+
+    def check(self, until: str) -> None:
+        """What can be known to be wrong before hours of work: device, paths, model, arguments, benchmarks.
+
+        Raises:
+            UserError: the first thing at fault.
+        """
+        config = self.config
+        auto.pick_device(config.device)
+        for entry in config.collect.sources:
+            for path in _paths(source_of(entry)[1]):
+                if not path.exists():
+                    raise UserError(
+                        "no such file or folder",
+                        where=path,
+                        remedy=f"check the paths of collect.sources ({entry.kind})",
+                    )
+        if until == "collect":
+            return
+        if "ceiling" in config.arms and self.sandbox is None:
+            raise UserError(
+                "the arm ceiling needs the sandbox's true labels",
+                where="arms",
+                remedy="leave ceiling out for real data",
+            )
+        if config.model != "tiny":
+            auto.check(config.model)
+        if config.model == "tiny" or config.training.ratio:
+            given = self.instruction
+            if config.base.instruction is not None and not given.is_file():
+                raise UserError(
+                    "no such instruction file",
+                    where=given,
+                    remedy="give LLaVA JSON in base.instruction, or null for the sandbox's",
+                )
+        finetune = config.evaluate.finetune.train
+        for settings in (config.base.tower, config.base.train, config.training.train, finetune):
+            training_arguments(settings, self.folder / "checked", seed=0, num_rows=1, on_cpu=True)
+        if until in ("evaluate", "report"):
+            self._check_benchmarks()
+
+    def _check_benchmarks(self) -> None:
+        known, settings = benchmarks.all_tasks(), self.config.evaluate
+        for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks)):
+            folder = self.benchmark(known[name])
+            if settings.benchmarks is None:
+                continue  # the sandbox writes them later
+            if not folder.is_dir():
+                raise UserError(
+                    "no such benchmark folder",
+                    where=folder,
+                    remedy=f"put {known[name].benchmark} there, or leave {name} out of evaluate.tasks",
+                )
+            known[name].load(folder, known[name].test_split)
+            if name in settings.finetune.tasks:
+                known[name].load(folder, known[name].train_split)
+
+    # ---- what stages share ----
+
+    @cached_property
+    def template(self) -> verbalizer.Template:
+        """The template of the config."""
+        return verbalizer.load_template(self.config.build.template)
+
+    @cached_property
+    def store(self) -> FrameStore:
+        """Frames of the run's videos."""
+        return FrameStore(self.folder / "frames")
+
+    @cached_property
+    def viewer(self) -> Any:
+        """How media are looked at."""
+        return blift.viewer(self.config.build, self.folder)
+
+    @cached_property
+    def sandbox(self) -> Path | None:
+        """The sandbox's world, where the run has one."""
+        for number, entry in enumerate(self.config.collect.sources):
+            if entry.kind == "sandbox":
+                return world_folder(self.folder, number)
+        return None
+
+    def _from_sandbox(self, path: Path | None, name: str, key: str) -> Path:
+        if path is not None:
+            return path
+        if self.sandbox is None:
+            raise UserError(
+                f"{key} is not given and there is no sandbox to take it from",
+                where=self.config.name,
+                remedy=f"set {key}",
+            )
+        return self.sandbox / name
+
+    @property
+    def instruction(self) -> Path:
+        """The base's instruction data."""
+        return self._from_sandbox(
+            self.config.base.instruction, "instruction/instruction.json", "base.instruction"
+        )
+
+    def benchmark(self, task: Task) -> Path:
+        """The folder of a task's benchmark."""
+        return self._from_sandbox(
+            self.config.evaluate.benchmarks, "benchmarks", "evaluate.benchmarks"
+        ) / benchmarks.folder_name(task)
+
+    def load(self, folder: str | Path) -> auto.VisionLanguageModel:
+        """A model on the run's device."""
+        return auto.load(str(folder), self.store, device=self.config.device)
+
+    @contextmanager
+    def stage(
+        self, name: str, config: Any, inputs: dict[str, Stage | str]
+    ) -> Iterator[tuple[Stage, dict[str, Any] | None]]:
+        """A stage and the facts to fill in; None in their place where it is finished and to be skipped."""
+        marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
+        stage = Stage(self.folder / name, name, config, marks)
+        if stage.is_finished:
+            if name not in self.told:
+                self.told.add(name)
+                log.info("%s is finished", name)
+            yield stage, None
+            return
+        if self.is_looking:
+            raise Unfinished(name)
+        self.told.add(name)
+        log.info("%s ...", name)
+        with stage.work() as facts:
+            yield stage, facts
+        log.info("%s done in %s s", name, stage.manifest()["seconds"])
+
+    # ---- stages ----
+
+    def fetched(self, number: int) -> Stage | str:
+        """One source's raw material: fetched by us, or the state of what a person brought."""
+        entry = self.config.collect.sources[number]
+        source, settings = source_of(entry)
+        if source.fetch is None:
+            return fingerprint([folder_state(path) for path in _paths(settings)])
+        with self.stage(
+            f"fetched/{number}", {"kind": entry.kind, "settings": settings.model_dump(mode="json")}, {}
+        ) as (stage, facts):
+            if facts is not None:
+                source.fetch(settings, stage.folder)
+        return stage
+
+    def collected(self) -> Stage:
+        """Posts and comments of all sources."""
+        inputs = {
+            f"source {number}": self.fetched(number) for number in range(len(self.config.collect.sources))
+        }
+        config = {"collect": self.config.collect.model_dump(mode="json"), "limit": self.limit}
+        with self.stage("collect", config, inputs) as (stage, facts):
+            if facts is not None:
+                facts |= collect(self.config.collect, self.folder, stage.folder, limit=self.limit)
+        return stage
+
+    def selected(self) -> Stage:
+        """Posts that passed the filters, divided."""
+        collected = self.collected()
+        config = self.config.build.model_dump(mode="json", include={"filters", "splits"})
+        with self.stage("build/posts", config, {"collect": collected}) as (stage, facts):
+            if facts is not None:
+                facts |= blift.select(self.config.build, collected.folder, stage.folder)
+        return stage
+
+    def nothing_left(self) -> str | None:
+        """Why no post passed the filters, as a clause; None where some did."""
+        told = self.selected().manifest()
+        return (
+            None
+            if told["kept"]
+            else f"none of {told['rows_in']} posts is left (dropped: {told['nothing_left']})"
+        )
+
+    def require_posts(self) -> None:
+        """Refuses to train arms on nothing.
+
+        Raises:
+            UserError: no post is left to learn from.
+        """
+        if self.trained_arms() and (nothing := self.nothing_left()) is not None:
+            raise UserError(
+                nothing,
+                where=self.selected().folder,
+                remedy="loosen the filters, or put the media where the source looks for them",
+            )
+
+    def built(self) -> list[Stage]:
+        """What every arm learns; a build that leaves no post ends well and says so."""
+        if (nothing := self.nothing_left()) is not None:
+            log.warning(
+                "%s; there is nothing to build, see %s", nothing, self.selected().folder / "manifest.json"
+            )
+            return []
+        return [self.arm(name, seed) for seed in self.config.seeds for name in self.trained_arms()]
+
+    def trained_arms(self) -> list[str]:
+        """The arms that are trained: all but base."""
+        kinds = self.config.build.behaviors
+        return [name for name in self.config.arms if arms.arm(name, kinds, where="arms").is_trained]
+
+    def instruction_rows(self) -> dict[str, list[Example]]:
+        """The base's instruction rows, by data set."""
+        if not hasattr(self, "_instruction"):
+            self.fetched_sandbox()
+            rows = base.instruction_rows(self.instruction, self.viewer)
+            if self.limit is not None:
+                rows = {name: values[: 4 * self.limit] for name, values in rows.items()}
+            self._instruction = rows
+        return self._instruction
+
+    def fetched_sandbox(self) -> Stage | str:
+        """The sandbox's world where there is one; else a word."""
+        for number, entry in enumerate(self.config.collect.sources):
+            if entry.kind == "sandbox":
+                return self.fetched(number)
+        return "none"
+
+    def base(self, seed: int) -> tuple[str, Stage | str]:
+        """Where the base model is, and what identifies it."""
+        if self.config.model != "tiny":
+            return self.config.model, self.config.model
+        settings = self.config.base
+        config = {
+            "base": settings.model_dump(mode="json"),
+            "template": self.template.model_dump(mode="json"),
+            "limit": self.limit,
+        }
+        inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
+        with self.stage(f"base/seed{seed}", config, inputs) as (stage, facts):
+            if facts is not None:
+                rows = self.instruction_rows()
+                start = stage.folder / "sighted"
+                # written last: a model folder may be a part of one
+                learned = start / "tower.json"
+                if not learned.exists():
+                    random = stage.folder / "random"
+                    base.build_tiny(settings.tiny, rows, self._template_words(), random, seed=seed)
+                    model = self.load(random)
+                    seen = [row for values in rows.values() for row in values]
+                    told = tower.pretrain(model, seen, settings.tower, stage.folder / "tower", seed=seed)
+                    model.save(start)
+                    write_json(learned, told)
+                facts |= json.loads(learned.read_text(encoding="utf-8"))
+                sizes = {name: float(len(values)) for name, values in rows.items()}
+                ordered = base.ordered(
+                    rows, sizes, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train)
+                )
+                facts |= train(
+                    self.load(start),
+                    ordered,
+                    settings.train,
+                    stage.folder,
+                    seed=seed,
+                    label=f"training the base, seed {seed}",
+                )
+        return str(stage.folder / "model"), stage
+
+    def _template_words(self) -> list[str]:
+        template = self.template
+        kinds = self.config.build.behaviors
+        spoken = [template.words(kind).sentence for kind in kinds]
+        asks = [
+            text
+            for kind in kinds
+            for text in verbalizer.behavior_of(kind, where="build.behaviors").ask.values()
+        ]
+        return [template.question, template.question_behavior, template.separator, *spoken, *asks]
+
+    def captions(self, seed: int) -> Stage:
+        """A caption of every scene of the kept posts, by the base model."""
+        place, mark = self.base(seed)
+        selected = self.selected()
+        config = self.config.build.model_dump(
+            mode="json", include={"template", "max_scenes", "caption_tokens", "caption_batch"}
+        )
+        with self.stage(f"build/captions/seed{seed}", config, {"base": mark, "posts": selected}) as (
+            stage,
+            facts,
+        ):
+            if facts is not None:
+                views = [
+                    view
+                    for _, view in blift.seen(selected.folder, self.viewer)
+                    if isinstance(view, blift.View)
+                ]
+                tokens = self.config.build.caption_tokens
+                if views:
+                    model = self.load(place)
+                    facts |= blift.caption(
+                        self.config.build,
+                        self.template,
+                        stage.folder / "scenes",
+                        views,
+                        lambda chunk: model.generate(chunk, max_new_tokens=tokens),
+                    )
+        return stage
+
+    def rows(self, seed: int, split: str) -> list[blift.Row]:
+        """The posts of a split, ready to be said."""
+        key = f"_rows_{seed}_{split}"
+        if not hasattr(self, key):
+            selected, captioned = self.selected(), self.captions(seed)
+            found, left_out = blift.rows_of(
+                selected.folder, self.viewer, blift.captions(captioned.folder / "scenes"), split
+            )
+            if left_out:
+                log.info("%s posts of %s are left out: %s", sum(left_out.values()), split, dict(left_out))
+            setattr(self, key, (found, left_out))
+        return getattr(self, key)[0]
+
+    def left_out(self, seed: int, split: str) -> dict[str, int]:
+        """Why posts of a split cannot be said: reason -> posts."""
+        self.rows(seed, split)
+        return dict(getattr(self, f"_rows_{seed}_{split}")[1])
+
+    def arm(self, name: str, seed: int) -> Stage:
+        """What one arm learns."""
+        meaning = arms.arm(name, self.config.build.behaviors, where="arms")
+        config = {
+            "arm": name,
+            "build": self.config.build.model_dump(
+                mode="json", exclude={"filters", "splits", "processes", "timeout_s"}
+            ),
+        }
+        with self.stage(
+            f"build/arms/seed{seed}/{name}",
+            config,
+            {"posts": self.selected(), "captions": self.captions(seed)},
+        ) as (stage, facts):
+            if facts is not None:
+                kinds, rows = self.config.build.behaviors, self.rows(seed, "train")
+                drawn = blift.exchange(self.template, kinds, rows, seed=seed)
+                tokenizer = self._tokenizer(seed)
+                examples = blift.arm_examples(
+                    meaning,
+                    self.template,
+                    kinds,
+                    rows,
+                    drawn,
+                    truth=blift.truth_of(self.sandbox or self.folder) if meaning.says == "truth" else {},
+                    count=lambda text: len(tokenizer(text, add_special_tokens=False).input_ids),
+                )
+                facts["rows"] = blift.save(stage.folder / "examples.parquet", examples)
+                facts["excluded"] = len(drawn.excluded)
+                if not facts["rows"]:
+                    reasons = ", ".join(
+                        f"{reason} {count}" for reason, count in sorted(self.left_out(seed, "train").items())
+                    )
+                    raise UserError(
+                        f"no post is left to learn from ({reasons or 'none could exchange its behavior'})",
+                        where=stage.folder,
+                        remedy="where captions are missing, train the base longer; else collect more posts",
+                    )
+                if meaning.says == "received":
+                    left = blift.agreement(self.template, kinds, rows, drawn)
+                    facts["agreement"] = {key: getattr(left, key) for key in left.__slots__}
+                    facts["shared_with_donor"] = dict(drawn.num_by_level)
+        return stage
+
+    def _tokenizer(self, seed: int) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.base(seed)[0])
+
+    def trained(self, name: str, seed: int) -> tuple[str, Stage | str]:
+        """Where one arm's model is, and what identifies it."""
+        place, mark = self.base(seed)
+        if not arms.arm(name, self.config.build.behaviors, where="arms").is_trained:
+            return place, mark
+        built, settings = self.arm(name, seed), self.config.training
+        config = {"training": settings.model_dump(mode="json"), "limit": self.limit}
+        inputs = {
+            "base": mark,
+            "rows": built,
+            "instruction": folder_state(self.instruction) if settings.ratio else "none",
+        }
+        with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
+            if facts is not None:
+                own = blift.load(built.folder / "examples.parquet")
+                others = self.instruction_rows() if settings.ratio else {}
+                ratio = {"behavior": float(len(own))}
+                total = sum(map(len, others.values()))
+                ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
+                ordered = base.ordered(
+                    {"behavior": own, **others},
+                    ratio,
+                    epochs=settings.train.epochs,
+                    seed=seed,
+                    step_rows=_step_rows(settings.train),
+                )
+                facts |= train(
+                    self.load(place),
+                    ordered,
+                    settings.train,
+                    stage.folder,
+                    seed=seed,
+                    label=f"training {name}, seed {seed}",
+                )
+        return str(stage.folder / "model"), stage
+
+    # ---- evaluation ----
+
+    def prepared(self, task: Task, split: str) -> Prepared:
+        """A split of a task with its media measured; kept for the other arms."""
+        key = f"_prepared_{task.name}_{split}"
+        if not hasattr(self, key):
+            self.fetched_sandbox()
+            limits = [limit for limit in (self.limit, self.config.evaluate.limit) if limit is not None]
+            limit = min(limits) if limits and split == task.test_split else None
+            setattr(self, key, evaluator.prepare(task, self.benchmark(task), split, self.viewer, limit=limit))
+        return getattr(self, key)
+
+    def evaluated(self, name: str, seed: int) -> Stage:
+        """All answers of one arm."""
+        place, mark = self.trained(name, seed)
+        settings = self.config.evaluate
+        tasks = benchmarks.all_tasks()
+        config = {
+            "evaluate": settings.model_dump(mode="json"),
+            "template": self.template.model_dump(mode="json"),
+            "limit": self.limit,
+        }
+        inputs = {"model": mark, "captions": self.captions(seed), "sandbox": self.fetched_sandbox()}
+        if settings.benchmarks is not None:
+            inputs |= {task: folder_state(self.benchmark(tasks[task])) for task in settings.tasks}
+        with self.stage(f"evaluate/seed{seed}/{name}", config, inputs) as (stage, facts):
+            if facts is not None:
+                asked = self._asked(place, name, seed)
+                tables = []
+                for task in (tasks[key] for key in settings.tasks):
+                    prepared = self.prepared(task, task.test_split)
+                    for setting in settings.settings:
+                        if setting == "zero_shot" or task.modality != "text":
+                            tables.append(
+                                evaluator.ask(asked, prepared, setting, settings, stage.folder / "answers")
+                            )
+                posts = self._heldout(seed)
+                if posts:
+                    read = {
+                        kind: verbalizer.behavior_of(kind, where="evaluate").read_back
+                        for kind in ("likes", "replay")
+                    }
+                    tables.append(
+                        evaluator.ask_behavior(asked, posts, settings, stage.folder / "answers", read)
+                    )
+                for task in (tasks[key] for key in settings.finetune.tasks):
+                    for fraction in settings.finetune.fractions:
+                        tables.append(self._finetuned(place, name, seed, task, fraction, stage))
+                table = chunks.concat(tables)
+                chunks.write_table(stage.folder / "predictions.parquet", table)
+                facts["predictions"] = table.num_rows
+        return stage
+
+    def _asked(self, place: str, name: str, seed: int) -> Asked:
+        # media of a benchmark come without a post, so the questions are those of a post without anything but
+        # its media
+        empty = Post(id="", source="", media_kind="image")
+        return Asked(
+            model=self.load(place),
+            weights=auto.weights_hash(Path(place)) if Path(place).is_dir() else place,
+            arm=name,
+            seed=seed,
+            describe=verbalizer.ask(self.template, (), empty),
+            verbalize=verbalizer.ask(self.template, self.config.build.behaviors, empty),
+            separator=self.template.separator,
+        )
+
+    def _heldout(self, seed: int) -> list[evaluator.HeldOut]:
+        found = []
+        for row, example, given in blift.heldout(
+            self.template, self.config.build.behaviors, self.rows(seed, "heldout")
+        ):
+            post = row.item.post
+            amount = likes.amount(post)
+            spans = [(scene.start_s, scene.end_s) for scene in row.scenes]
+            found.append(
+                evaluator.HeldOut(
+                    post_id=post.id,
+                    cluster=row.item.cluster,
+                    example=example,
+                    given=given,
+                    like_rate=amount.value if amount is not None and amount.form == "like_rate" else None,
+                    replay=None if post.replay is None else replay.over_scenes(post.replay, spans),
+                )
+            )
+        return found
+
+    def _finetuned(self, place: str, name: str, seed: int, task: Task, fraction: float, stage: Stage) -> Any:
+        settings = self.config.evaluate.finetune
+        folder = stage.folder / "finetuned" / f"{task.name}-{fraction:g}"
+        questions = self.prepared(task, task.train_split).questions
+        # written last: a model folder may be a part of one
+        if not (folder / "trained.json").exists():
+            rows = [question.example for question in questions]
+            order = base.mixture.order({"labels": len(rows)}, {"labels": 1.0}, epochs=1, seed=seed)[0][1]
+            share = [rows[index] for index in order[: max(1, round(fraction * len(rows)))]]
+            ordered = base.ordered(
+                {"labels": share},
+                {"labels": 1.0},
+                epochs=settings.train.epochs,
+                seed=seed,
+                step_rows=_step_rows(settings.train),
+            )
+            label = f"{name}: fine-tuning on {len(share)} labels of {task.name}"
+            write_json(
+                folder / "trained.json",
+                train(self.load(place), ordered, settings.train, folder, seed=seed, label=label),
+            )
+        asked = self._asked(str(folder / "model"), name, seed)
+        prepared = self.prepared(task, task.test_split)
+        return evaluator.ask(
+            asked,
+            prepared,
+            "finetuned",
+            self.config.evaluate,
+            stage.folder / "answers",
+            label_fraction=fraction,
+        )
+
+    # ---- report ----
+
+    def reported(self) -> Stage:
+        """The page and summary.json."""
+        cells = {
+            (name, seed): self.evaluated(name, seed)
+            for seed in self.config.seeds
+            for name in self.config.arms
+        }
+        config = {
+            "report": self.config.report.model_dump(mode="json"),
+            "name": self.config.name,
+            "limit": self.limit,
+        }
+        inputs: dict[str, Stage | str] = {
+            f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
+        }
+        with self.stage("report", config, inputs) as (stage, facts):
+            if facts is not None:
+                facts |= report.write(self._material(cells), self.config.report, stage.folder)
+        return stage
+
+    def _material(self, cells: dict[tuple[str, int], Stage]) -> report.Material:
+        tasks, questions, media = self._task_facts()
+        trained = {cell: Path(self.trained(*cell)[0]).parent for cell in cells}
+        shuffled = [self.arm(name, seed).manifest() for name, seed in cells if name == "shuffled"]
+        collected = self.collected().manifest()
+        return report.Material(
+            title=self.config.name,
+            primary=self.config.evaluate.primary,
+            arms=self.config.arms,
+            predictions=[stage.folder / "predictions.parquet" for stage in cells.values()],
+            tasks=tasks,
+            questions=questions,
+            media=media,
+            store=self.store,
+            config_text=as_yaml(self.config),
+            survivors=self.selected().manifest()["survivors"],
+            faults=collected["faults"],
+            losses={
+                cell: [(int(step), loss) for step, loss in loss_curve(folder)]
+                for cell, folder in trained.items()
+                if (folder / "loss.json").exists()
+            },
+            agreement=shuffled[0]["agreement"] if shuffled else {},
+            costs=self._costs(),
+            synthetic=self.sandbox is not None,
+            notes=[
+                "The primary setting, written in the config before arms were compared, is "
+                f"{self.config.evaluate.primary}."
+            ],
+        )
+
+    def _task_facts(self) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[tuple[str, str], Media]]:
+        """What the report says about tasks: facts, the question asked, and the media of their samples."""
+        tasks: dict[str, dict[str, Any]] = {}
+        questions: dict[str, str] = {}
+        media: dict[tuple[str, str], Media] = {}
+        known = benchmarks.all_tasks()
+        for name in dict.fromkeys((*self.config.evaluate.tasks, *self.config.evaluate.finetune.tasks)):
+            task = known[name]
+            prepared = self.prepared(task, task.test_split)
+            tasks[name] = {
+                "benchmark": task.benchmark,
+                "metric": task.metric,
+                "modality": task.modality,
+                "chance": task.chance,
+                "low_level": task.low_level,
+                # the paper's numbers are of the real benchmarks
+                "published": None if self.config.evaluate.benchmarks is None else task.published,
+                "listed": prepared.listed,
+                "majority": prepared.majority,
+            }
+            questions[name] = task.question
+            media |= {
+                (name, question.sample_id): question.example.media
+                for question in prepared.questions
+                if question.example.media is not None
+            }
+        posts = self._heldout(self.config.seeds[0])
+        question = verbalizer.ask(
+            self.template, self.config.build.behaviors, Post(id="", source="", media_kind="image")
+        )
+        for name, facts in evaluator.HELDOUT_TASKS.items():
+            tasks[name] = {**facts, "low_level": False, "published": None, "listed": None, "majority": None}
+            questions[name] = question
+            media |= {
+                (name, post.post_id): post.example.media for post in posts if post.example.media is not None
+            }
+        return tasks, questions, media
+
+    def _costs(self) -> dict[str, float]:
+        """Seconds of every finished stage."""
+        found = {}
+        for path in sorted(self.folder.glob("**/manifest.json")):
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found[manifest["stage"]] = manifest["seconds"]
+        return found
+
+
+class Unfinished(Exception):
+    """A stage that is not finished, met by one who only looks."""
+
+
+def as_yaml(config: RunConfig) -> str:
+    """A config with every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _step_rows(settings: TrainConfig) -> int:
+    arguments = settings.arguments
+    return int(arguments.get("per_device_train_batch_size", 32)) * int(
+        arguments.get("gradient_accumulation_steps", 1)
+    )
+
+
+def _paths(settings: Any) -> list[Path]:
+    return [value for _, value in settings if isinstance(value, Path)]
