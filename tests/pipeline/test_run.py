@@ -249,6 +249,22 @@ def test_the_base_does_not_depend_on_the_other_arms(finished: Finished) -> None:
     assert finished.read() == finished.summary
 
 
+@pytest.mark.slow
+def test_a_second_seed_is_pooled_and_changes_nothing_of_the_first(finished: Finished) -> None:
+    """Bases of two seeds describe the same posts in other words; their answers still meet."""
+    values = ("seeds=[0,1]", "arms=[base,behavior]")
+    finished.again(*values)
+    both = json.loads(finished.read())
+    assert {row["seed"] for row in both["results"]} == {None, 0, 1}
+    assert {row["task"] for row in both["results"] if row["seed"] is None} >= {*MEDIA_TASKS, *HELDOUT}
+    before = [row for row in json.loads(finished.summary)["results"] if row["seed"] == 0]
+    kept = [row for row in both["results"] if row["seed"] == 0]
+    assert kept == [row for row in before if row["arm"] in ("base", "behavior")]
+    assert {row["seed"] for row in both["differences"]} == {None, 0, 1}
+    finished.again()
+    assert finished.read() == finished.summary
+
+
 def test_two_runs_in_one_folder_are_refused(finished: Finished) -> None:
     with only_one(finished.run):
         said = finished.again(code=2)

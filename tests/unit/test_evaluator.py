@@ -394,6 +394,8 @@ def test_behavior_that_cannot_be_read_is_null_and_stays(
     found = [json.loads(row["prediction"]) for row in rows if row["task"] == text]
     assert [count for _, count in found] == [count for _, count in expected]
     assert [loss for loss, _ in found] == pytest.approx([loss for loss, _ in expected], abs=1e-3)
+    # each seed's base describes in its own words; seeds are compared by what receivers did
+    assert [json.loads(row["label"]) for row in rows if row["task"] == text] == ["joy", "anger", "anger"]
     assert (rows[1]["prediction"], json.loads(rows[1]["label"])) == (None, 0.25)
     assert (rows[2]["prediction"], json.loads(rows[2]["label"])) == (None, [0.1, 0.9, 0.5])
     again = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, read)

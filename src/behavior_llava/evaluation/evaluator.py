@@ -319,7 +319,7 @@ def ask_behavior(
     key = fingerprint(
         [asked.weights, asked.verbalize, config.context_tokens, config.batch_size]
         + [
-            [post.post_id, post.example.prompt, post.example.completion, _seen(post.example)]
+            [post.post_id, post.example.prompt, post.example.completion, post.given, _seen(post.example)]
             for post in posts
         ]
     )
@@ -369,9 +369,9 @@ def _behavior_rows(
     post: HeldOut, text: str, loss: tuple[float, int], read: dict[str, Callable[[str], Any]]
 ) -> list[tuple[str, str, Any, Any]]:
     """(task, scoring, prediction, label) for each behaviour the post has."""
-    rows: list[tuple[str, str, Any, Any]] = [
-        ("heldout_behavior_text", "sum", list(loss), post.example.completion)
-    ]
+    # the description before the behavior is the seed's own; what receivers did is the same for all
+    behaved = (post.example.completion or "").removeprefix(post.given)
+    rows: list[tuple[str, str, Any, Any]] = [("heldout_behavior_text", "sum", list(loss), behaved)]
     if post.like_rate is not None:
         said = read["likes"](text)
         rate = said.value if said is not None and said.form == "like_rate" else None
