@@ -1,5 +1,6 @@
 """The page loads nothing, escapes everything, says "synthetic", shows chance beside numbers, draws charts."""
 
+import dataclasses
 import io
 import json
 import re
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from behavior_llava.data import arms
 from behavior_llava.evaluation.summary import Config, summarize
 from behavior_llava.reporting import charts, tables
 from behavior_llava.reporting.page import (
@@ -398,3 +400,12 @@ def test_the_page_opens_with_the_setting_named_first():
         assert text.index(f"{first}: behavior") < text.index(second)
     untouched = Tags(render(make_content(both, config_text=""))).text
     assert untouched.index("zero_shot: behavior") < untouched.index("zero_shot_verbalized: behavior")
+
+
+def test_what_is_left_after_shuffling_is_said_in_words(summary):
+    fields = {field.name for field in dataclasses.fields(arms.Agreement)}
+    assert fields == set(tables.AGREEMENT_WORDS)
+    text = Tags(render(make_content(summary, agreement={"num_likes": 4557, "same_like_bucket": 0.2034}))).text
+    assert "pairs of posts compared by their likes" in text
+    assert "4,557" in text
+    assert "0.203" in text

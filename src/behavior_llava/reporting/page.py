@@ -160,7 +160,10 @@ def render(content: PageContent) -> str:
         ],
         behavior_scores=[_behavior_line(one) for one in content.behavior_scores],
         samples=[_sample(one) for one in content.samples],
-        agreement=[(name, tables.number(value)) for name, value in content.agreement.items()],
+        agreement=[
+            (tables.AGREEMENT_WORDS.get(name, name), tables.number(value))
+            for name, value in content.agreement.items()
+        ],
         costs=[(stage, duration(seconds)) for stage, seconds in content.costs.items()],
         total_cost=duration(sum(content.costs.values())),
     )

@@ -30,6 +30,15 @@ ARM_WORDS = {
     "unfiltered": "behavior without the filters",
 }
 
+AGREEMENT_WORDS = {
+    "num_likes": "pairs of posts compared by their likes",
+    "num_comments": "pairs of posts compared by their comments",
+    "same_like_bucket": "share of pairs in the same fifth of likes (0.2 by chance)",
+    "like_correlation": "rank correlation of own and received likes",
+    "identical_comments": "share of received comments that the post's own viewers wrote too",
+}
+"""The fields of data/arms.Agreement, as a reader meets them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -309,10 +318,12 @@ def _by(rows: Iterable[Mapping[str, Any]], key: Any) -> list[tuple[Any, list[Map
 # ---- numbers -----------------------------------------------------------------------------------------------
 
 
-def number(value: float | None) -> str:
-    """Three decimals below 10, one above, a true minus; "undefined" for None."""
+def number(value: float | int | None) -> str:
+    """Three decimals below 10, one above, a true minus; a count as it is; "undefined" for None."""
     if value is None:
         return UNDEFINED
+    if isinstance(value, int):
+        return f"{value:,}"
     text = f"{value:.3f}" if abs(value) < _TEN else f"{value:.1f}"
     return text.replace("-", "\u2212")
 
