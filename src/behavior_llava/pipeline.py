@@ -36,7 +36,7 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
     work = Run(config, folder, limit)
     steps: dict[str, Callable[[], Any]] = {
         "collect": work.collected,
-        "build": work.built,
+        "build": lambda: _built(work),
         "train": lambda: _cells(work, "train"),
         "evaluate": lambda: _cells(work, "evaluate"),
         "report": lambda: (_cells(work, "evaluate"), work.reported()),
@@ -64,14 +64,20 @@ Job = tuple[str, tuple[Any, ...]]
 """A method of Run that makes a stage, and its arguments."""
 
 
+def _built(work: Run) -> None:
+    """What every arm learns; base models and captions of several seeds are made side by side."""
+    if work.nothing_left() is None:
+        seeds = work.config.seeds
+        processes = min(work.config.side_by_side, len(seeds))
+        _side_by_side(work, [("captions", (seed,)) for seed in seeds], processes)
+    work.built()
+
+
 def _cells(work: Run, verb: Literal["train", "evaluate"]) -> None:
     """Trains or evaluates every arm of every seed, as many at a time as the config says."""
-    seeds, names = work.config.seeds, work.config.arms
     # what all share is made ready once, before several processes would
-    work.selected()
-    _side_by_side(work, [("captions", (seed,)) for seed in seeds])
-    work.built()
-    cells = [(name, seed) for seed in seeds for name in names]
+    _built(work)
+    cells = [(name, seed) for seed in work.config.seeds for name in work.config.arms]
     jobs: list[Job] = [("trained", cell) for cell in cells if cell[0] in work.trained_arms()]
     if verb == "evaluate":
         tasks, settings = benchmarks.all_tasks(), work.config.evaluate
@@ -80,16 +86,19 @@ def _cells(work: Run, verb: Literal["train", "evaluate"]) -> None:
         for name in settings.finetune.tasks:
             work.prepared(tasks[name], tasks[name].train_split)
         jobs += [("evaluated", cell) for cell in cells]
-    _side_by_side(work, jobs)
+    _side_by_side(work, jobs, work.config.side_by_side)
 
 
-def _side_by_side(work: Run, jobs: list[Job]) -> None:
-    processes = min(work.config.side_by_side, len(jobs))
-    if processes <= 1:
+def _side_by_side(work: Run, jobs: list[Job], processes: int) -> None:
+    """Does the jobs in so many processes, or here if it is one.
+
+    A process's share of the cores follows from the config alone, never from the verb or from what is left to
+    do: the last digits of all numbers depend on it.
+    """
+    if processes == 1:
         for method, cell in jobs:
             getattr(work, method)(*cell)
         return
-    # the share of a process does not depend on how much is left to do: numbers depend on it
     threads = max(1, (os.cpu_count() or 1) // processes)
     unfinished = [job for job in jobs if not _is_finished(work, job)]
     if unfinished and work.config.model == "tiny":

@@ -336,3 +336,18 @@ def test_a_run_killed_at_the_start_ends_with_the_same_bytes(
     said = finished.finish(finished.words, finished.values, cwd=tmp_path)
     assert "build/captions/seed0 continues" in said
     assert (tmp_path / "run" / "report" / "summary.json").read_bytes() == finished.summary
+
+
+@pytest.mark.slow
+def test_verb_by_verb_is_the_same_as_run(finished: Finished, tmp_path: Path) -> None:
+    for verb, last in (
+        ("collect", "collect"),
+        ("build", "build/arms/seed0/behavior"),
+        ("train", "train/seed0/behavior"),
+        ("evaluate", "evaluate/seed0/behavior"),
+        ("report", "report"),
+    ):
+        words = [verb, *finished.words[1:]]
+        said = finished.finish(words, finished.values, cwd=tmp_path)
+        assert f"{last} done in" in said
+    assert (tmp_path / "run" / "report" / "summary.json").read_bytes() == finished.summary
