@@ -36,16 +36,6 @@ os.environ |= {
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite golden files; review the diff")
-
-
-@pytest.fixture(scope="session")
-def update_golden(request: pytest.FixtureRequest) -> bool:
-    """True where golden files are to be rewritten instead of compared."""
-    return bool(request.config.getoption("--update-golden"))
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The real samples: BEHAVIOR_LLAVA_SHARED, or `shared` beside the checkout; skips without them."""

@@ -65,7 +65,7 @@ def show(config: RunConfig, folder: Path, *, until: str, limit: int | None) -> N
     if "train" in verbs:
         operations = _training(config, posts, size, trained, limit)
     if "evaluate" in verbs:
-        asked = _evaluation(config, folder, limit, size)
+        asked = _evaluation(config, limit, size)
         operations = None if operations is None or asked is None else operations + asked
     if "train" in verbs:
         _cost(config, posts, size, operations, len(trained))
@@ -176,7 +176,7 @@ def _training(
     return 6 * size.parameters * tokens
 
 
-def _evaluation(config: RunConfig, folder: Path, limit: int | None, size: Size) -> float | None:
+def _evaluation(config: RunConfig, limit: int | None, size: Size) -> float | None:
     """Prints what is scored; returns its operations, None where they cannot be told."""
     settings, known = config.evaluate, benchmarks.all_tasks()
     table = Table("task", "samples", "settings", "metric", "modality", title="score")
@@ -237,11 +237,10 @@ def _cost(
         f"{_time(operations / (speed * UTILIZATION))} of training and evaluation on this machine",
         soft_wrap=True,
     )
-    processes = max(1, config.side_by_side)
-    memory = processes * (BYTES_A_PARAMETER * size.parameters + 2**30) + 2**30
+    memory = config.side_by_side * (BYTES_A_PARAMETER * size.parameters + 2**30) + 2**30
     models = num_trained * len(config.seeds) + (2 * len(config.seeds) if config.model == "tiny" else 0)
-    for name in config.evaluate.finetune.tasks if config.evaluate.finetune.fractions else ():
-        models += len(config.arms) * len(config.seeds) * len(config.evaluate.finetune.fractions) * bool(name)
+    tuned = config.evaluate.finetune
+    models += len(config.arms) * len(config.seeds) * len(tuned.tasks) * len(tuned.fractions)
     disk = 4 * size.parameters * models + 20_000 * posts + MEDIA_BYTES * _media_made(config)
     console.print(
         f"memory: about {_bytes(memory)}; disk: about {_bytes(disk)} "

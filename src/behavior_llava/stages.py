@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -163,7 +163,7 @@ class Run:
                 )
         finetune = config.evaluate.finetune.train
         for settings in (config.base.tower, config.base.train, config.training.train, finetune):
-            training_arguments(settings, self.folder / "checked", seed=0, num_rows=1, on_cpu=True)
+            training_arguments(settings, self.folder / "checked", seed=0, on_cpu=True)
         if until in ("evaluate", "report"):
             self._check_benchmarks()
 
@@ -372,18 +372,25 @@ class Run:
                     write_json(learned, told)
                 facts |= json.loads(learned.read_text(encoding="utf-8"))
                 sizes = {name: float(len(values)) for name, values in rows.items()}
-                ordered = base.ordered(
-                    rows, sizes, epochs=settings.train.epochs, seed=seed, step_rows=_step_rows(settings.train)
-                )
-                facts |= train(
-                    self.load(start),
-                    ordered,
-                    settings.train,
-                    stage.folder,
-                    seed=seed,
-                    label=f"training the base, seed {seed}",
-                )
+                label = f"training the base, seed {seed}"
+                facts |= self._train(start, rows, sizes, settings.train, stage.folder, seed, label)
         return str(stage.folder / "model"), stage
+
+    def _train(
+        self,
+        start: str | Path,
+        rows: Mapping[str, Sequence[Example]],
+        ratio: Mapping[str, float],
+        settings: TrainConfig,
+        folder: Path,
+        seed: int,
+        label: str,
+    ) -> dict[str, Any]:
+        """Trains the model in `start` on the mixed rows; the facts for a manifest."""
+        step_rows = int(settings.arguments.get("per_device_train_batch_size", 32))
+        step_rows *= int(settings.arguments.get("gradient_accumulation_steps", 1))
+        ordered = base.ordered(rows, ratio, epochs=settings.epochs, seed=seed, step_rows=step_rows)
+        return train(self.load(start), ordered, settings, folder, seed=seed, label=label)
 
     def _template_words(self) -> list[str]:
         template = self.template
@@ -511,21 +518,8 @@ class Run:
                 ratio = {"behavior": float(len(own))}
                 total = sum(map(len, others.values()))
                 ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
-                ordered = base.ordered(
-                    {"behavior": own, **others},
-                    ratio,
-                    epochs=settings.train.epochs,
-                    seed=seed,
-                    step_rows=_step_rows(settings.train),
-                )
-                facts |= train(
-                    self.load(place),
-                    ordered,
-                    settings.train,
-                    stage.folder,
-                    seed=seed,
-                    label=f"training {name}, seed {seed}",
-                )
+                mixed, label = {"behavior": own, **others}, f"training {name}, seed {seed}"
+                facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label)
         return str(stage.folder / "model"), stage
 
     # ---- evaluation ----
@@ -624,18 +618,9 @@ class Run:
             rows = [question.example for question in questions]
             order = base.mixture.order({"labels": len(rows)}, {"labels": 1.0}, epochs=1, seed=seed)[0][1]
             share = [rows[index] for index in order[: max(1, round(fraction * len(rows)))]]
-            ordered = base.ordered(
-                {"labels": share},
-                {"labels": 1.0},
-                epochs=settings.train.epochs,
-                seed=seed,
-                step_rows=_step_rows(settings.train),
-            )
             label = f"{name}: fine-tuning on {len(share)} labels of {task.name}"
-            write_json(
-                folder / "trained.json",
-                train(self.load(place), ordered, settings.train, folder, seed=seed, label=label),
-            )
+            told = self._train(place, {"labels": share}, {"labels": 1.0}, settings.train, folder, seed, label)
+            write_json(folder / "trained.json", told)
         asked = self._asked(str(folder / "model"), name, seed)
         prepared = self.prepared(task, task.test_split)
         return evaluator.ask(
@@ -754,13 +739,6 @@ class Unfinished(Exception):
 def as_yaml(config: RunConfig) -> str:
     """A config with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _step_rows(settings: TrainConfig) -> int:
-    arguments = settings.arguments
-    return int(arguments.get("per_device_train_batch_size", 32)) * int(
-        arguments.get("gradient_accumulation_steps", 1)
-    )
 
 
 def _paths(settings: Any) -> list[Path]:

@@ -103,7 +103,9 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="/proc, which tells a dead process from a zombie, is Linux's"
+)
 def test_nobody_outlives_a_parent_killed_with_9(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -83,10 +83,11 @@ def test_the_same_seed_gives_the_same_tower(tiny_folder: Path, tmp_path: Path) -
 
 
 def test_rows_without_a_common_word_teach_nothing_and_say_so(
-    model: VisionLanguageModel, tmp_path: Path
+    model: VisionLanguageModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = pictures(tmp_path / "media", count=6)
     told = tower.pretrain(model, rows, TrainConfig(epochs=1), tmp_path / "work", seed=0)
+    assert "the vision tower stays random" in caplog.text
     assert told == {"tower_pictures": 6, "tower_words": 0, "tower_loss": None}
 
 

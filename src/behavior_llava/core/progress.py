@@ -1,6 +1,6 @@
 """Progress with rate and time left: a bar on a terminal, a line now and then in a log.
 
-In a process of a `Crew` (processes.py) nothing is shown; what happens is told to the process that shows it.
+In a process that processes.py started nothing is shown; what happens is told to the process that shows it.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class EvaluateConfig(Config):
         benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
         primary: the setting the report opens with; fixed before arms are compared.
         context_tokens: what a model may write before it is asked, in both settings that let it write.
-        limit: samples a task; None for all.
+        limit: samples a task; None for all. Held-out posts are asked all.
     """
 
     tasks: tuple[str, ...]

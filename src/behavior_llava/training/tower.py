@@ -10,6 +10,7 @@ Called by stages.py in the base stage; a model that comes trained never meets it
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from behavior_llava.core.schema import Example, Media
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.training import mixture
 from behavior_llava.training.trainer import Ordered, Rows, TrainConfig, Watch, arguments
+
+log = logging.getLogger(__name__)
 
 MIN_PICTURES = 20
 """A word of fewer pictures teaches little."""
@@ -119,6 +122,9 @@ def pretrain(
     pictures, vocabulary = bags(rows)
     told = {"tower_pictures": len(pictures), "tower_words": len(vocabulary), "tower_loss": None}
     if not vocabulary:
+        log.warning(
+            "the vision tower stays random: the instruction data's %s pictures share no words", len(pictures)
+        )
         return told
     if config.freeze or config.pack_tokens is not None:
         raise UserError(
@@ -126,7 +132,7 @@ def pretrain(
         )
     torch.manual_seed(seed)
     network = _Words(model.network.model.vision_tower, len(vocabulary)).to(model.device).train()
-    settings = arguments(config, folder, seed=seed, num_rows=1, on_cpu=model.device.type == "cpu")
+    settings = arguments(config, folder, seed=seed, on_cpu=model.device.type == "cpu")
     settings.save_strategy = SaveStrategy.NO
     drawn = mixture.order({"pictures": len(pictures)}, {"pictures": 1.0}, epochs=config.epochs, seed=seed)
     ordered = [pictures[number] for number in drawn[0][1]]

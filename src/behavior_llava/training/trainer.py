@@ -138,9 +138,7 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def arguments(
-    config: TrainConfig, folder: Path, *, seed: int, num_rows: int, on_cpu: bool
-) -> TrainingArguments:
+def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> TrainingArguments:
     """TrainingArguments of a stage: ours where the method needs them, the config's otherwise.
 
     Raises:
@@ -241,9 +239,7 @@ def train(
     freeze(model.network, config.freeze)
     model.network.train()
     model.network.config.use_cache = False
-    settings = arguments(
-        config, folder / "checkpoints", seed=seed, num_rows=len(rows), on_cpu=model.device.type == "cpu"
-    )
+    settings = arguments(config, folder / "checkpoints", seed=seed, on_cpu=model.device.type == "cpu")
     batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
     steps = math.ceil(len(rows) / batch)
     resume = _last_whole_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None
