@@ -6,12 +6,15 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import console
@@ -48,14 +51,18 @@ class Kind(StrEnum):
     arms = "arms"
 
 
-def _go(
-    until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool
-) -> None:
-    # before the libraries are imported: nothing may be fetched or sent that the config does not ask for
+def _quiet() -> None:
+    """Before the libraries are imported: nothing may be fetched or sent that the config does not ask for."""
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _go(
+    until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool
+) -> None:
+    _quiet()
     from transformers.utils import logging as transformers_logging
 
     from behavior_llava import pipeline
@@ -69,13 +76,36 @@ def _go(
 
         forecast.show(config, folder, until=until, limit=limit)
         return
-    pipeline.run(config, folder, until=until, limit=limit)
+    work = pipeline.run(config, folder, until=until, limit=limit)
+    if until == "build":
+        for source, rows in work.selected().manifest()["survivors"].items():
+            console.print(_survivors(source, rows))
     place = folder / {"report": "report/index.html"}.get(until, "")
     console.print(
         f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True
     )
     if until == "report":
         console.print(f"Its numbers: {folder / 'report' / 'summary.json'}", soft_wrap=True)
+
+
+def _survivors(source: str, rows: list[dict[str, Any]]) -> Table:
+    """The paper's table: what is left of posts and comments after every filter."""
+    table = Table("filter", title=f"{source}: what the filters left", title_justify="left")
+    for name in ("posts left", "dropped", "comments left", "dropped", "moved"):
+        table.add_column(name, justify="right")
+    steps: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        # a filter of posts has two rows in a row
+        place = len(steps) - 1
+        if not steps or row["table"] == "posts" or "posts" not in steps[place] or len(steps[place]) == 2:
+            place += 1
+        steps.setdefault(place, {})[row["table"]] = row
+    for step in steps.values():
+        posts, comments = step.get("posts"), step["comments"]
+        left = ("", "") if posts is None else (f"{posts['kept']:,}", f"{posts['dropped']:,}")
+        moved = f"{comments['pooled']:,}" if comments["pooled"] else ""
+        table.add_row(comments["filter"], *left, f"{comments['kept']:,}", f"{comments['dropped']:,}", moved)
+    return table
 
 
 @app.command()
@@ -124,6 +154,47 @@ def report(
 ) -> None:
     """Writes the page and summary.json."""
     _go("report", config, set_, out, limit, dry_run)
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of dumps, downloads or Parquet; a run's folder; or a config."
+        ),
+    ],
+    limit: Limit = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Looks for what is wrong with the data; exit code 1 where something is to be mended, else 0."""
+    import tempfile
+
+    from behavior_llava import checking
+
+    _quiet()
+    with tempfile.TemporaryDirectory() as scratch:
+        findings = checking.findings(path, Path(scratch), limit=limit)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        table = Table("", "found")
+        for name in ("count", "of"):
+            table.add_column(name, justify="right")
+        table.add_column("what to do", overflow="fold")
+        for finding in findings:
+            mark = "ok" if not finding.count else finding.level
+            color = {"ok": "green", "note": "yellow", "problem": "red"}[mark]
+            table.add_row(
+                f"[{color}]{mark}[/{color}]",
+                finding.what,
+                f"{finding.count:,}",
+                f"{finding.of:,}",
+                finding.remedy if finding.count else "",
+            )
+        Console().print(table)
+    if any(finding.count and finding.level == "problem" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command("list")

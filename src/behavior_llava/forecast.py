@@ -78,13 +78,14 @@ def _sources(config: RunConfig, folder: Path, limit: int | None) -> int | None:
     table = Table("source", "from", "posts", "on disk", title="read")
     total: int | None = 0
     for entry in config.collect.sources:
-        source, settings = source_of(entry)
+        settings = source_of(entry)[1]
         paths = [value for _, value in settings if isinstance(value, Path)]
         files = [file for path in paths for file in _files(path)]
-        count = _declared(settings) if source.fetch is not None else None
+        count = _declared(settings)
+        named = [value for name, value in settings if name in ("path", "media", "hub") and value is not None]
         table.add_row(
             entry.kind,
-            "made by the run" if source.fetch else ", ".join(map(str, paths)),
+            "made by the run" if count is not None else ", ".join(map(str, named)),
             "unknown" if count is None else f"{count:,}",
             "0 B" if not files else _bytes(sum(file.stat().st_size for file in files)),
         )
@@ -107,8 +108,10 @@ def _files(path: Path) -> Iterator[Path]:
     yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
 
 
-def _declared(settings: Any) -> int:
-    return sum(getattr(settings, name, 0) for name in ("images", "videos", "page_posts"))
+def _declared(settings: Any) -> int | None:
+    """The posts that a source's settings ask it to make; None where it makes none."""
+    names = ("images", "videos", "page_posts")
+    return sum(getattr(settings, name) for name in names) if hasattr(settings, names[0]) else None
 
 
 def _size(config: RunConfig) -> Size:

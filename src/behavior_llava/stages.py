@@ -126,6 +126,7 @@ class Run:
     limit: int | None = None
     is_looking: bool = False
     told: set[str] = field(default_factory=set)
+    _states: dict[int, str] = field(default_factory=dict)
 
     def check(self, until: str) -> None:
         """What can be known to be wrong before hours of work: device, paths, model, arguments, benchmarks.
@@ -260,11 +261,11 @@ class Run:
     # ---- stages ----
 
     def fetched(self, number: int) -> Stage | str:
-        """One source's raw material: fetched by us, or the state of what a person brought."""
+        """One source's raw material as fetched by us; a word where a person brings it."""
         entry = self.config.collect.sources[number]
         source, settings = source_of(entry)
         if source.fetch is None:
-            return fingerprint([folder_state(path) for path in _paths(settings)])
+            return "brought"
         with self.stage(
             f"fetched/{number}", {"kind": entry.kind, "settings": settings.model_dump(mode="json")}, {}
         ) as (stage, facts):
@@ -272,10 +273,21 @@ class Run:
                 source.fetch(settings, stage.folder)
         return stage
 
+    def source_state(self, number: int) -> str:
+        """What identifies a source's raw material: its parts, in the state they are found in."""
+        if number not in self._states:
+            fetched = self.fetched(number)
+            mark = fetched if isinstance(fetched, str) else fetched.fingerprint
+            source, settings = source_of(self.config.collect.sources[number])
+            parts = source.parts(settings, world_folder(self.folder, number))
+            self._states[number] = fingerprint([mark, *(part.key for part in parts)])
+        return self._states[number]
+
     def collected(self) -> Stage:
         """Posts and comments of all sources."""
-        inputs = {
-            f"source {number}": self.fetched(number) for number in range(len(self.config.collect.sources))
+        inputs: dict[str, Stage | str] = {
+            f"source {number}": self.source_state(number)
+            for number in range(len(self.config.collect.sources))
         }
         config = {"collect": self.config.collect.model_dump(mode="json"), "limit": self.limit}
         with self.stage("collect", config, inputs) as (stage, facts):
@@ -289,7 +301,8 @@ class Run:
         config = self.config.build.model_dump(mode="json", include={"filters", "splits"})
         with self.stage("build/posts", config, {"collect": collected}) as (stage, facts):
             if facts is not None:
-                facts |= blift.select(self.config.build, collected.folder, stage.folder)
+                store = funnel.Store(self.folder / "build" / "measures", collected.fingerprint)
+                facts |= blift.select(self.config.build, collected.folder, stage.folder, store)
         return stage
 
     def nothing_left(self) -> str | None:

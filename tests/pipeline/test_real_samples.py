@@ -74,9 +74,7 @@ def test_no_synthetic_post_is_mixed_in(photos: Path) -> None:
 
 
 def test_the_arms_say_the_real_like_rate(photos: Path) -> None:
-    posts = {
-        row["id"]: row for row in pq.read_table(photos / "build" / "posts" / "posts.parquet").to_pylist()
-    }
+    posts = {row["id"]: row for row in pq.read_table(photos / "build" / "posts" / "posts").to_pylist()}
 
     def said(arm: str) -> dict[str, int]:
         rows = pq.read_table(photos / "build" / "arms" / "seed0" / arm / "examples.parquet").to_pylist()

@@ -1,11 +1,16 @@
-"""A small sandbox world, fetched once for all tests that read it."""
+"""A small sandbox world, fetched once for all tests that read it, and a way to read a source in one go."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from behavior_llava.core.schema import Comment, Fault, Post, Said, Source
+from behavior_llava.data import reading
 from behavior_llava.data.sources import sandbox
 
 
@@ -31,3 +36,29 @@ def world(world_config: sandbox.Config, tmp_path_factory: pytest.TempPathFactory
     folder.mkdir()
     sandbox.fetch(world_config, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def read_source() -> Callable[..., tuple[list[Post], list[Fault]]]:
+    """Reads a source in this process: (source, settings, folder) -> its posts with their comments, and its
+    faults. Of two posts with one id the first stays, of two comments the later.
+    """
+
+    def read(source: Source, settings: Any, folder: Path) -> tuple[list[Post], list[Fault]]:
+        posts: dict[str, Post] = {}
+        said: dict[str, dict[str, Comment]] = {}
+        faults = []
+        for item in reading.all_items(source, settings, folder):
+            if isinstance(item, Fault):
+                faults.append(item)
+            elif isinstance(item, Said):
+                said.setdefault(item.post_id, {})[item.comment.id] = item.comment
+            else:
+                posts.setdefault(item.id, item)
+        joined = [
+            replace(post, comments=(*post.comments, *said.get(post.id, {}).values()))
+            for post in posts.values()
+        ]
+        return joined, faults
+
+    return read

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import daft
 import pyarrow as pa
@@ -13,9 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from behavior_llava.core import discover
 from behavior_llava.core.errors import UserError
+from behavior_llava.core.schema import Post
 from behavior_llava.data import collect as module
+from behavior_llava.data import joining, json_lines, reading
 from behavior_llava.data.collect import CollectConfig, SourceConfig, collect
+from behavior_llava.data.sources import reddit as reddit_source
 
 
 def table(folder: Path, rows: list[dict[str, Any] | str], name: str = "log.jsonl") -> SourceConfig:
@@ -51,7 +63,14 @@ def read(folder: Path, name: str) -> pa.Table:
 def test_posts_media_and_comments(tmp_path: Path) -> None:
     with_media(tmp_path, range(3))
     facts = run([table(tmp_path, [post(0), post(1, likes="2,426"), post(2, replies=[])])], tmp_path)
-    assert facts == {"records": 3, "posts": 3, "comments": 4, "faults": {}}
+    assert facts == {
+        "records": 3,
+        "posts": 3,
+        "comments": 4,
+        "comments_without_post": 0,
+        "downloads": {},
+        "faults": {},
+    }
     posts = read(tmp_path, "posts").to_pylist()
     assert [row["id"] for row in posts] == ["table:0", "table:1", "table:2"]
     assert [(row["media_width"], row["media_height"], row["media_fault"]) for row in posts] == [
@@ -154,47 +173,275 @@ def test_nothing_found_is_told(tmp_path: Path) -> None:
         run([SourceConfig(kind="tabel")], tmp_path)
 
 
-# ---- kills -------------------------------------------------------------------------------------------------
+# ---- the join ----------------------------------------------------------------------------------------------
+
+
+def reddit(
+    folder: Path, posts: list[dict[str, Any]], comments: list[dict[str, Any]], month: str
+) -> SourceConfig:
+    """A dump of a month in `folder`."""
+    folder.mkdir(exist_ok=True)
+    base = {"subreddit": "pics", "author": "someone", "url": "https://i.redd.it/x.jpg", "body": "well seen"}
+    for kind, rows in (("RS", posts), ("RC", comments)):
+        lines = "".join(json.dumps(base | row) + "\n" for row in rows)
+        (folder / f"{kind}_{month}.ndjson").write_text(lines)
+    return SourceConfig(kind="reddit", settings={"path": str(folder)})
+
+
+def test_the_latest_counts_of_a_post_win_and_comments_find_it(tmp_path: Path) -> None:
+    reddit(
+        tmp_path / "dump",
+        [
+            {"id": "aa", "score": 1, "retrieved_on": 50},
+            {"id": "bb", "score": 2},
+            {"id": "cc", "score": 3, "retrieved_on": 90},
+        ],
+        [
+            {"id": "c1", "link_id": "t3_aa", "score": 1},
+            {"id": "c1", "link_id": "t3_bb", "score": 5},
+            {"id": "c2", "link_id": "t3_zz"},
+        ],
+        "2020-01",
+    )
+    source = reddit(
+        tmp_path / "dump",
+        [
+            {"id": "aa", "score": 10, "retrieved_on": 60},
+            {"id": "bb", "score": 20},
+            {"id": "cc", "score": 30},
+        ],
+        [{"id": "c0", "link_id": "t3_aa"}, {"id": "c1", "link_id": "t3_aa", "score": 7}],
+        "2020-02",
+    )
+    facts = run([source], tmp_path)
+    assert facts["faults"] == {"duplicate_id": 3, "media_missing": 3}
+    assert (facts["records"], facts["posts"], facts["comments"], facts["comments_without_post"]) == (
+        11,
+        3,
+        3,
+        1,
+    )
+    scores = {row["id"]: row["score"] for row in read(tmp_path, "posts").to_pylist()}
+    # aa: read later; bb: in doubt the first; cc: a known time wins over none
+    assert scores == {"reddit:aa": 10, "reddit:bb": 2, "reddit:cc": 3}
+    said = [(row["id"], row["position"], row["score"]) for row in read(tmp_path, "comments").to_pylist()]
+    assert sorted(said) == [("reddit:aa/c0", 0, None), ("reddit:aa/c1", 1, 7), ("reddit:bb/c1", 0, 5)]
+
+
+def test_buckets_hold_whole_threads_and_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [{"id": f"p{number}"} for number in range(60)]
+    comments = [
+        {"id": f"c{number}", "link_id": f"t3_p{number % 60}", "score": number} for number in range(600)
+    ]
+    source = reddit(tmp_path / "dump", posts, comments, "2020-01")
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 4000)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    expected = run([source], whole)
+    monkeypatch.setattr(joining, "BUCKET_ROWS", 100)
+    assert run([source], cut) == expected
+    assert expected["comments"] == 600
+    files = sorted((cut / "out" / "posts").iterdir())
+    assert len(files) == 7
+    for kind, key in (("posts", "id"), ("comments", "id")):
+        one, many = read(whole, kind), read(cut, kind)
+        assert one.sort_by(key) == many.sort_by(key)
+    for file in files:
+        ids = set(pq.read_table(file)["id"].to_pylist())
+        threads = pq.read_table(cut / "out" / "comments" / file.name)
+        assert set(threads["post_id"].to_pylist()) == ids
+        assert threads.num_rows == 10 * len(ids)
+
+
+# ---- what is read stays read -------------------------------------------------------------------------------
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, killed_at: int | None = None) -> list[str]:
+    """The pieces that are read, in this process instead of several; Killed at the given one."""
+    pieces: list[str] = []
+
+    class InOneProcess:
+        def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+            self.function = function
+
+        def __enter__(self) -> InOneProcess:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            pass
+
+        def map(self, arguments: Any, ahead: int) -> Any:
+            for given in arguments:
+                if given[2] is not None:
+                    if len(pieces) == killed_at:
+                        raise Killed
+                    pieces.append(Path(given[3]).name)
+                yield self.function(*given)
+
+    monkeypatch.setattr(reading, "Workers", InOneProcess)
+    return pieces
 
 
 class Killed(BaseException):
     pass
 
 
-def counted(chunks: list[int], killed_at: int | None) -> Callable[..., pa.Table]:
-    original = module._joined
-
-    def joined(posts: list[Any], **more: Any) -> pa.Table:
-        if len(chunks) == killed_at:
-            raise Killed
-        chunks.append(len(posts))
-        return original(posts, **more)
-
-    return joined
+def the_files(folder: Path) -> dict[str, bytes]:
+    return {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for path in sorted((folder / "out").glob("*/*.parquet"))
+    }
 
 
 def test_a_killed_run_continues_and_ends_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: list[Any] = [*(post(n) for n in range(1300)), "{torn"]
+    posts = [{"id": f"p{number}"} for number in range(200)]
+    comments = [{"id": f"c{number}", "link_id": f"t3_p{number % 200}"} for number in range(400)]
+    source = reddit(tmp_path / "dump", posts, comments, "2020-01")
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 5000)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    source = table(tmp_path, rows)
-    chunks: list[int] = []
     for folder in (whole, parts):
         folder.mkdir()
     expected = run([source], whole)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_joined", counted(chunks, killed_at=2))
+        first = counted(patch, killed_at=5)
         with pytest.raises(Killed):
             run([source], parts)
-    assert not (parts / "out" / "posts").exists()
-    again: list[int] = []
-    monkeypatch.setattr(module, "_joined", counted(again, killed_at=None))
-    assert run([source], parts) == expected
-    assert chunks + again == [512, 512, 276]
-    assert len(again) == 1
-    for name in ("posts", "comments"):
-        files = sorted((whole / "out" / name).iterdir())
-        assert [file.name for file in files] == [
-            file.name for file in sorted((parts / "out" / name).iterdir())
+    with monkeypatch.context() as patch:
+        second = counted(patch)
+        assert run([source], parts) == expected
+    assert len(first) == 5
+    with monkeypatch.context() as patch:
+        again = counted(patch)
+        assert run([source], parts) == expected
+    assert not again
+    assert len(second) > 5
+    assert the_files(parts) == the_files(whole)
+    assert len(the_files(whole)) == 2
+
+
+def test_a_new_file_is_read_alone_and_a_changed_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = reddit(tmp_path / "dump", [{"id": "aa"}], [{"id": "c1", "link_id": "t3_aa"}], "2020-01")
+    assert run([source], tmp_path)["posts"] == 1
+    reddit(tmp_path / "dump", [{"id": "bb"}], [], "2020-02")
+    pieces = counted(monkeypatch)
+    assert run([source], tmp_path)["posts"] == 2
+    assert len(pieces) == 1  # an empty file of comments has none
+    pieces.clear()
+    reddit(tmp_path / "dump", [{"id": "bb"}, {"id": "cc"}], [], "2020-02")
+    assert run([source], tmp_path)["posts"] == 3
+    assert len(pieces) == 1
+    pieces.clear()
+    (tmp_path / "dump" / "RS_2020-02.ndjson").unlink()
+    assert run([source], tmp_path)["posts"] == 1
+    assert not pieces
+    assert len(list((tmp_path / "read" / "0").glob("*/*/part.json"))) == 2
+
+
+def test_media_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_media(tmp_path, range(4))
+    source = table(tmp_path, [post(n) for n in range(4)])
+    run([source], tmp_path)
+    before = read(tmp_path, "posts")
+    monkeypatch.setattr(module, "_measured", lambda rows, workers: pytest.fail("measured again"))
+    run([source], tmp_path)
+    assert read(tmp_path, "posts") == before
+    monkeypatch.undo()
+    Image.new("RGB", (99, 8)).save(tmp_path / "2.png")
+    run([source], tmp_path)
+    assert read(tmp_path, "posts").to_pylist()[2]["media_width"] == 99
+
+
+# ---- hostile pieces ----------------------------------------------------------------------------------------
+
+
+def hang_or_crash(config: Any, piece: Any) -> Any:
+    for number, raw in piece.lines():
+        if raw and b"hang" in raw:
+            time.sleep(600)
+        if raw and b"crash" in raw:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if raw and b"raise" in raw:
+            raise ZeroDivisionError
+        yield Post(id=f"x:{piece.number + number}", source="x", media_kind="image")
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"), [("hang", "timeout"), ("crash", "crashed"), ("raise", "ZeroDivisionError")]
+)
+def test_a_piece_that_ends_its_process_costs_itself_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, reason: str
+) -> None:
+    good = [f"line {number}" for number in range(40)]
+    (tmp_path / "RS_a.ndjson").write_text("\n".join([*good[:20], word, *good[20:]]) + "\n")
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 30)
+    results = []
+    source = replace(reddit_source.SOURCE, read=hang_or_crash)
+    monkeypatch.setattr(discover, "get", lambda *names, **where: source)
+    monkeypatch.setattr(reading, "read_piece", careless_piece)
+    for piece in reading.read(
+        "reddit", {"path": str(tmp_path)}, tmp_path, tmp_path / "kept", processes=2, timeout_s=2
+    ):
+        results.append(piece)
+    lost = [piece for piece in results if piece.faults]
+    assert len(lost) == 1
+    (counted_reason, count), *none = lost[0].faults.items()
+    assert (counted_reason, none) == (f"reader_{reason}", [])
+    assert count > 1, "every record of the piece is counted"
+    assert count + sum(sum(piece.posts.values()) for piece in results) == 41
+
+
+def careless_piece(kind: str, values: dict[str, Any], piece: Any, name: str) -> None:
+    """`reading.read_piece` with a source that hangs; importable by name in a spawned process."""
+    posts = list(hang_or_crash(None, piece))
+    reading._save(Path(name), posts, [], Counter())
+
+
+# ---- media by URL ------------------------------------------------------------------------------------------
+
+
+class Site(BaseHTTPRequestHandler):
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        body = io.BytesIO()
+        Image.new("RGB", (20, 10), "red").save(body, "JPEG")
+        self.send_response(404 if "gone" in self.path else 200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.end_headers()
+        self.wfile.write(body.getvalue())
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+def test_media_that_are_not_at_hand_are_fetched_where_the_config_says_so(tmp_path: Path) -> None:
+    Site.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{server.server_address[1]}"
+        posts = [
+            {"id": "here", "url": f"{at}/here.jpg"},
+            {"id": "lost", "url": f"{at}/gone.jpg"},
+            {"id": "away", "url": f"{at}/away.jpg", "removed_by_category": "moderator"},
+            {"id": "film", "url": "https://www.youtube.com/watch?v=x"},
         ]
-        for file in files:
-            assert file.read_bytes() == (parts / "out" / name / file.name).read_bytes()
+        source = reddit(tmp_path / "dump", posts, [], "2020-01")
+        assert run([source], tmp_path)["downloads"] == {}
+        assert Site.asked == []
+        settings = {"enabled": True, "allow_private_addresses": True, "requests_per_host_per_s": 100}
+        facts = run([source], tmp_path, download=settings)
+        again = run([source], tmp_path, download=settings)
+        server.shutdown()
+    assert facts == again
+    assert facts["downloads"] == {"gone": 1, "ok": 1}
+    # what was taken away is not fetched, a watch page is no file, and nothing is asked for twice
+    assert sorted(Site.asked) == ["/gone.jpg", "/here.jpg"]
+    rows = {row["id"]: row for row in read(tmp_path, "posts").to_pylist()}
+    found = rows.pop("reddit:here")
+    assert (found["media_width"], found["media_fault"]) == (20, None)
+    assert Path(found["media_path"]).is_relative_to((tmp_path / "media").resolve())
+    assert {row["media_fault"] for row in rows.values()} == {"media_missing"}

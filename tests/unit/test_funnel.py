@@ -1,6 +1,10 @@
 """The funnel: counts add up, comments follow their posts, mistakes are named."""
 
+import random
+from dataclasses import dataclass, replace
+
 import daft
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -32,17 +36,33 @@ def comment(post_id, number, text="a fine picture", **fields):
     return base | fields
 
 
-def run(posts, comments, filters, **options):
-    return funnel.run(
+@dataclass
+class Result:
+    posts: dict
+    comments: dict
+    survivors: list
+
+
+def bucket(posts, comments):
+    return (
         daft.from_arrow(pa.Table.from_pylist(posts, schema=schema.POSTS)),
         daft.from_arrow(pa.Table.from_pylist(comments, schema=schema.COMMENTS)),
-        filters,
-        **options,
     )
 
 
+def run_in_buckets(buckets, filters, **options):
+    with funnel.run(buckets, filters, **options) as found:
+        return Result(
+            found.posts.sort("id").to_pydict(), found.comments.sort("id").to_pydict(), found.survivors
+        )
+
+
+def run(posts, comments, filters, **options):
+    return run_in_buckets([bucket(posts, comments)], filters, **options)
+
+
 def ids(table):
-    return sorted(table.to_pydict()["id"])
+    return sorted(table["id"])
 
 
 POSTS = [
@@ -70,9 +90,9 @@ def test_counts_and_pooling(tmp_path):
     result = run(POSTS, COMMENTS, FILTERS, dropped_dir=tmp_path)
     assert ids(result.posts) == ["a"]
     assert ids(result.comments) == ["a/0", "b/0"]
-    assert set(result.comments.to_pydict()["post_id"]) == {"a"}
-    assert result.posts.column_names == schema.POSTS.names
-    assert result.comments.column_names == schema.COMMENTS.names
+    assert set(result.comments["post_id"]) == {"a"}
+    assert list(result.posts) == schema.POSTS.names
+    assert list(result.comments) == schema.COMMENTS.names
     lines = [tuple(line.values()) for line in result.survivors]
     assert lines == [
         ("bots", "posts", 4, 3, 1, 0),
@@ -105,7 +125,7 @@ def test_all_filters_one_after_another():
 def test_no_filters_and_nothing_at_all():
     assert run(POSTS, COMMENTS, []).survivors == []
     result = run([], [], FILTERS)
-    assert (result.posts.count_rows(), result.comments.count_rows()) == (0, 0)
+    assert (ids(result.posts), ids(result.comments)) == ([], [])
 
 
 def test_unknown_names_are_refused_with_the_nearest():
@@ -132,16 +152,23 @@ def test_tables_that_do_not_belong_together():
 
 def test_a_filter_that_loses_rows_is_found(monkeypatch):
     broken = discover.find("data.filters", "FILTER")["bots"]
-    lossy = schema.Filter(
-        table="posts",
-        params=broken.params,
-        measure=lambda posts, comments, params: posts.limit(1),
-        keep=lambda params: daft.lit(True),
-        examples=(),
-    )
-    monkeypatch.setattr(discover, "find", lambda package, constant: {"bots": lossy})
-    with pytest.raises(RuntimeError, match="filter 'bots', posts: 4 rows in, 1 kept and 0 dropped"):
-        run(POSTS, COMMENTS, [("bots", {})])
+
+    for measure in (
+        lambda posts, comments, params: posts.with_column("seen", daft.lit(True)).limit(1),
+        lambda posts, comments, params: posts.concat(posts).with_column("seen", daft.lit(True)),
+    ):
+        for looks_at in ("row", "thread", "all"):
+            careless = schema.Filter(
+                table="posts",
+                params=broken.params,
+                measure=measure,
+                looks_at=looks_at,
+                keep=lambda params: daft.col("seen"),
+                examples=(),
+            )
+            monkeypatch.setattr(discover, "find", lambda package, constant: {"bots": careless})  # noqa: B023
+            with pytest.raises(RuntimeError, match=r"filter 'bots': 4 rows in, [18] measured"):
+                run(POSTS, COMMENTS, [("bots", {})])
 
 
 def survivors_of_pairs(texts, max_similarity):
@@ -170,14 +197,106 @@ def test_repeated_comments_equal_scikit_learn():
         [" ".join(words[(seed * 3 + row * step) % 8] for step in range(1, 6)) for row in range(12)]
         for seed in range(9)
     ]
-    expected = []
-    for thread in threads:
-        cosines = (lambda rows: (rows @ rows.T).toarray())(sklearn.TfidfVectorizer().fit_transform(thread))
-        kept = []
-        for row in range(len(thread)):
-            highest = max((cosines[row, other] for other in kept), default=0.0)
-            expected.append(highest)
-            if highest <= 0.6:
-                kept.append(row)
-    found = repeated_comments._similarities(repeated_comments._vectors(threads), 0.6)
-    assert found == pytest.approx(expected)
+    vectors = repeated_comments._vectors(threads)
+    assert np.allclose(
+        (vectors @ vectors.T).toarray(),
+        block_diagonal([tfidf(sklearn, thread) for thread in threads]),
+    )
+    found = repeated_comments._stays_at(vectors).reshape(len(threads), -1)
+    for place, threshold in enumerate(repeated_comments.THRESHOLDS):
+        for thread, bits in zip(threads, found, strict=True):
+            cosines, kept = tfidf(sklearn, thread), []
+            for row in range(len(thread)):
+                if max((cosines[row, other] for other in kept), default=0.0) <= threshold:
+                    kept.append(row)
+            assert [row for row, bit in enumerate(bits) if bit >> place & 1] == kept, threshold
+
+
+def tfidf(sklearn, thread):
+    rows = sklearn.TfidfVectorizer().fit_transform(thread)
+    return np.minimum((rows @ rows.T).toarray(), 1.0)
+
+
+def block_diagonal(squares):
+    size = len(squares[0])
+    whole = np.zeros((size * len(squares),) * 2)
+    for place, square in enumerate(squares):
+        whole[place * size : (place + 1) * size, place * size : (place + 1) * size] = square
+    return whole
+
+
+# ---- buckets, stored measures ------------------------------------------------------------------------------
+
+
+def a_world(seed):
+    """Posts of five looks, with comments that repeat each other, in three buckets and in one."""
+    draw = random.Random(seed)
+    words = ["sea", "dog", "red", "sun", "old", "big"]
+    posts, comments = [], []
+    for number in range(30):
+        look = f"{draw.randrange(12):016x}"
+        posts.append(
+            post(
+                f"p{number:02d}",
+                media_dhash=look,
+                created_utc=draw.randrange(9),
+                author_kind=draw.choice(["person", "person", "bot"]),
+            )
+        )
+        for place in range(draw.randrange(6)):
+            text = " ".join(draw.choices(words, k=draw.randrange(1, 6)))
+            comments.append(comment(f"p{number:02d}", place, text, score=draw.randrange(4)))
+
+    def share(rows, key, part):
+        return [row for row in rows if int(row[key][1:3]) % 3 == part]
+
+    parts = [bucket(share(posts, "id", part), share(comments, "post_id", part)) for part in range(3)]
+    return parts, bucket(posts, comments)
+
+
+CHAIN = [
+    ("short_comments", {"min_words": 2}),
+    ("bots", {}),
+    ("near_duplicate_media", {"max_distance": 0}),
+    ("repeated_comments", {"max_similarity": 0.7}),
+    ("too_few_comments", {}),
+    ("near_duplicate_media", {"max_distance": 2}),
+    ("too_few_comments", {"min_comments": 3}),
+]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_buckets_change_nothing(seed):
+    parts, whole = a_world(seed)
+    expected = run_in_buckets([whole], CHAIN)
+    found = run_in_buckets(parts, CHAIN)
+    assert found == expected
+    assert any(line["pooled"] for line in expected.survivors)
+    assert expected.posts["id"]
+
+
+def test_thresholds_are_tuned_on_stored_measures(tmp_path, monkeypatch):
+    parts, whole = a_world(0)
+    store = funnel.Store(tmp_path / "measures", "these posts")
+    run_in_buckets(parts, CHAIN, store=store)
+    loose = [(name, dict(params)) for name, params in CHAIN]
+    loose[-1] = ("too_few_comments", {"min_comments": 1})
+    loose[3] = ("repeated_comments", {"max_similarity": 0.9})
+    expected = run_in_buckets([whole], loose)
+    measured = []
+    for name, declared in discover.find("data.filters", "FILTER").items():
+        original = declared.measure
+
+        def counted(*given, original=original, name=name):
+            measured.append(name)
+            return original(*given)
+
+        monkeypatch.setitem(discover.find("data.filters", "FILTER"), name, replace(declared, measure=counted))
+    assert run_in_buckets(parts, loose, store=store) == expected
+    # no text is read again; what counts the comments that are left, and what looks at all, is asked anew
+    assert set(measured) == {"too_few_comments", "near_duplicate_media"}
+    assert not list((tmp_path / "measures").glob("left_*"))
+    # other posts are other measures
+    measured.clear()
+    run_in_buckets(parts, loose, store=funnel.Store(tmp_path / "measures", "other posts"))
+    assert "repeated_comments" in measured

@@ -28,6 +28,7 @@ FLOORS = {
     "serving": 5,
     "stages": 6,
     "pipeline": 7,
+    "checking": 7,
     "forecast": 8,
     "": 8,
     "cli": 9,

@@ -22,8 +22,9 @@ import pytest
 from PIL import Image
 
 from behavior_llava.core import media
-from behavior_llava.core.media import FrameStore, MediaFault, Workers
+from behavior_llava.core.media import FrameStore, MediaFault
 from behavior_llava.core.schema import Media
+from behavior_llava.core.workers import Workers
 from behavior_llava.data import collect, viewing
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -22,10 +23,12 @@ import zstandard
 
 from behavior_llava.core import media
 from behavior_llava.core.schema import Fault, Post
-from behavior_llava.data import instruction, json_lines, scenes
+from behavior_llava.data import instruction, json_lines, reading, scenes
 from behavior_llava.data.sources import reddit, sandbox, youtube
 from behavior_llava.data.world import words, writers
 from behavior_llava.evaluation import benchmarks
+
+Reader = Callable[..., tuple[list[Post], list[Fault]]]
 
 MADE = ("emoset", "ekman6", "lvu_scene", "lamem", "imdb")
 """The tasks whose benchmarks the sandbox writes."""
@@ -38,11 +41,10 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def posts(world: Path, world_config: sandbox.Config) -> list[Post]:
-    items = list(sandbox.read(world_config, world))
-    faults = Counter(item.reason for item in items if isinstance(item, Fault))
-    assert faults == {}
-    return [item for item in items if isinstance(item, Post)]
+def posts(world: Path, world_config: sandbox.Config, read_source: Reader) -> list[Post]:
+    found, faults = read_source(sandbox.SOURCE, world_config, world)
+    assert faults == []
+    return found
 
 
 # ---- formats -----------------------------------------------------------------------------------------------
@@ -83,12 +85,15 @@ def test_posts_have_the_behavior_of_their_platform(posts: list[Post]) -> None:
             assert post.shares is not None
 
 
-def test_the_plain_sources_read_the_same_files(world: Path, tmp_path: Path) -> None:
+def test_the_plain_sources_read_the_same_files(world: Path, tmp_path: Path, read_source: Reader) -> None:
     folder = world / "reddit"
-    found = list(reddit.SOURCE.read(reddit.Config(path=folder, media=folder / "media"), tmp_path))
-    assert len(found) == 400
-    assert not any(post.is_synthetic for post in found if isinstance(post, Post))
-    assert len(list(youtube.SOURCE.read(youtube.Config(path=world / "youtube"), tmp_path))) == 24
+    found, faults = read_source(reddit.SOURCE, reddit.Config(path=folder, media=folder / "media"), tmp_path)
+    assert (len(found), faults) == (400, [])
+    assert not any(post.is_synthetic for post in found)
+    films, faults = read_source(youtube.SOURCE, youtube.Config(path=world / "youtube"), tmp_path)
+    assert (len(films), faults) == (24, [])
+    # the owner's exports beside the downloads are read with them
+    assert all(post.retention is not None and post.shares for post in films)
 
 
 @pytest.mark.parametrize("name", ["RS_2020-06.zst", "RC_2020-06.zst"])
@@ -274,7 +279,7 @@ def test_another_seed_is_another_world(dirty_world: Path, tmp_path: Path) -> Non
 def test_a_world_without_posts_has_the_rest(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"images": 0, "videos": 0, "page_posts": 0})
     sandbox.fetch(config, tmp_path)
-    assert list(sandbox.read(config, tmp_path)) == []
+    assert list(reading.all_items(sandbox.SOURCE, config, tmp_path)) == []
     assert instruction.read(tmp_path / "instruction" / "instruction.json")
     assert benchmarks.check(benchmarks.all_tasks()["emoset"], tmp_path / "benchmarks" / "emoset")
 

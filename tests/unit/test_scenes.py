@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from behavior_llava.core.media import MediaFault, Workers
+from behavior_llava.core.media import MediaFault
+from behavior_llava.core.workers import Workers
 from behavior_llava.data import scenes
 
 FPS = 8

@@ -1,9 +1,12 @@
 """Files from outside to pixels: hostile until decoded, decoded once.
 
 `measure` and `decode_frames` open what people and platforms left on disk; whatever goes wrong becomes a
-`MediaFault` with a fixed reason. `Workers` runs them in processes that can be killed, so that a file which
-makes a decoder hang costs its time limit and nothing else. `FrameStore` keeps a video's sampled frames as
-JPEG files, keyed by the media's hash and the times, for every arm, epoch and evaluation to read.
+`MediaFault` with a fixed reason; workers.py runs them where a decoder may hang or crash. `FrameStore` keeps a
+video's sampled frames as JPEG files, keyed by the media's hash and the times, for every arm, epoch and
+evaluation to read.
+
+Pixels are those a viewer sees: turned upright as the file says (EXIF, a video's display matrix), transparent
+parts on white, 16 bits a channel as 8, of an animation the first frame. Color profiles are not applied.
 
 Called by data/collect.py (measure), data/scenes.py (frames) and the models (pixels).
 """
@@ -11,23 +14,21 @@ Called by data/collect.py (measure), data/scenes.py (frames) and the models (pix
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import multiprocessing.connection
+import io
+import math
 import os
+import stat
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import av.container
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from behavior_llava.core.schema import Media, MediaKind
 
@@ -39,6 +40,29 @@ VIDEO_FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 """Containers, as FFmpeg names them; none of them leads to another file."""
 FRAME_SIDE = 448
 """Longest side of a stored frame: no model of ours looks at a video frame more closely."""
+HASH_SIDE = 64
+"""A JPEG is decoded at no less than this for its dhash, which looks at 9 x 8 cells."""
+READ_WHOLE_BYTES = 32 * 2**20
+"""Pictures up to this size are read once, for the hash and the pixels."""
+NEAR_S = 1.0
+"""Decoding on is cheaper than a seek over so short a gap, where the container has no index to tell."""
+_SAME_S = 1e-6
+"""Times this close are one: they were fractions once."""
+
+OUT_OF_MEMORY = "decoder_out_of_memory"
+
+# EXIF tag 0x0112, Source: CIPA DC-008 (Exif 2.32), 4.6.4 A
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
 class MediaFault(Exception):
@@ -65,35 +89,99 @@ class Measured:
     duration_s: float | None
 
 
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """The file for reading, if it is a regular one (or a link to one); MediaFault media_missing or
+    media_unreadable (no permission, a circle of links).
+    """
+    try:
+        # without O_NONBLOCK a pipe would keep us waiting for its writer for ever
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise MediaFault("media_missing") from None
+    except OSError:
+        raise MediaFault("media_unreadable") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise MediaFault("media_missing")
+    return open(number, "rb")  # noqa: PTH123 - by its number: the name may mean another file by now
+
+
 def sha256(path: Path) -> str:
     """The hash of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# ---- pictures ----------------------------------------------------------------------------------------------
+
+
 def open_image(path: Path, *, side: int | None = None) -> Image.Image:
-    """An image file as RGB pixels.
+    """An image file as RGB pixels, upright and on white.
 
     Args:
         side: decode a JPEG at the smallest of its scales that still covers this many pixels (much faster);
             None: full size.
 
     Raises:
-        MediaFault: media_missing, image_too_large, image_broken.
+        MediaFault: media_missing, image_too_large, image_broken, decoder_out_of_memory.
     """
+    with _opened(path) as file:
+        return _decode_image(file, side)[0]
+
+
+def _decode_image(
+    file: io.BufferedReader | io.BytesIO, side: int | None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The pixels, and the (width, height) of the whole picture as it is seen."""
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+        # by an open file, not by its name: Pillow would map some formats into memory, and a file that is cut
+        # meanwhile would end the process
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            size = image.size
+            if size[0] * size[1] > MAX_PIXELS:
                 raise MediaFault("image_too_large")
             if side is not None:
                 image.draft("RGB", (side, side))
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise MediaFault("media_missing") from None
+            turn = _turn_of(image)
+            pixels = _on_white(image)
+    except MediaFault:
+        raise
+    except MemoryError:
+        raise MediaFault(OUT_OF_MEMORY) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise MediaFault("image_too_large") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except Exception as error:  # Pillow's readers raise whatever hostile bytes bring about
         raise MediaFault("image_broken") from error
+    if turn is None:
+        return pixels, size
+    upright = pixels.transpose(turn)
+    is_sideways = (upright.width > upright.height) != (pixels.width > pixels.height)
+    return upright, (size[1], size[0]) if is_sideways else size
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How the camera says the picture is to be turned; None where it does not, or nobody can read it."""
+    if "exif" not in image.info:
+        return None
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - broken notes about a picture do not make it unreadable
+        return None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow would cut 16 bits off at 255 instead of scaling them
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    colored = image if image.mode == "RGBA" else image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(colored, mask=colored)
+    return canvas
 
 
 def dhash(image: Image.Image) -> str:
@@ -104,6 +192,9 @@ def dhash(image: Image.Image) -> str:
     gray = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS), np.int16)
     bits = np.packbits((gray[:, 1:] > gray[:, :-1]).ravel())
     return bits.tobytes().hex()
+
+
+# ---- videos ------------------------------------------------------------------------------------------------
 
 
 def video_duration_s(container: av.container.InputContainer) -> float:
@@ -120,74 +211,173 @@ def video_duration_s(container: av.container.InputContainer) -> float:
     return duration_s
 
 
-def _open_video(path: Path) -> av.container.InputContainer:
+def _open_video(source: Path | io.BufferedReader) -> av.container.InputContainer:
+    """A video for decoding, from its beginning. Of an open file only one at a time: they share its place."""
+    if isinstance(source, Path):
+        with _opened(source) as file:
+            return _open_video(file)  # FFmpeg has a handle of its own
+    source.seek(0)
+    # "fd" alone: a playlist called "video" can make the decoder open no address and no other file
+    options = {"fd": str(source.fileno()), "protocol_whitelist": "fd", "format_whitelist": VIDEO_FORMATS}
     try:
-        # a playlist called "video" must not make the decoder open addresses or other files
-        container = av.open(
-            str(path), options={"protocol_whitelist": "file", "format_whitelist": VIDEO_FORMATS}
-        )
-    except FileNotFoundError:
-        raise MediaFault("media_missing") from None
+        container = av.open("fd:", options=options)
+    except MemoryError:  # FFmpeg's is one of Python's too
+        raise MediaFault(OUT_OF_MEMORY) from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaFault("video_broken") from error
     if not container.streams.video:
         container.close()
         raise MediaFault("video_without_picture")
     stream = container.streams.video[0]
+    if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison] - of an unknown codec
+        container.close()
+        raise MediaFault("video_broken")
     if stream.width * stream.height > MAX_PIXELS:
         container.close()
         raise MediaFault("image_too_large")
+    # the pictures inside may be larger than the header says
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     stream.thread_type = "SLICE"
     return container
 
 
 def decode_frames(path: Path, times_s: Sequence[float]) -> list[Image.Image]:
-    """The frames shown at the given times (ascending, in seconds), as RGB pixels, exactly: seek back, decode
-    forward.
+    """The frames shown at the given times (ascending, in seconds), as RGB pixels, exactly.
+
+    Of every group of pictures only the part up to the last frame wanted is decoded, and that once.
 
     Raises:
         MediaFault: media_missing, video_broken (also where the file ends before the time), video_empty,
-            video_without_picture, image_too_large.
+            video_without_picture, image_too_large, decoder_out_of_memory.
     """
-    try:
-        with _open_video(path) as container:
-            stream = container.streams.video[0]
-            frames: list[Image.Image] = []
-            for time_s in times_s:
-                assert stream.time_base is not None
-                container.seek(int(time_s / stream.time_base), stream=stream, backward=True)
-                frame = _frame_at(container, time_s)
-                if frame is None or (frame.time or 0.0) > time_s + 1e-6:
-                    # some containers (MPEG-TS) seek too far; then, and before the first frame, from the
-                    # beginning
-                    with _open_video(path) as again:
-                        frame = _frame_at(again, time_s)
-                if frame is None:
-                    raise MediaFault("video_empty")
-                frames.append(frame.to_image())
-            return frames
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaFault("video_broken") from error
+    with _opened(path) as file, _Video(file) as video:
+        return [video.frame(time_s) for time_s in times_s]
 
 
-def _frame_at(container: av.container.InputContainer, time_s: float) -> VideoFrame | None:
-    """The last frame not after `time_s` of those that follow, or else the first that follows."""
-    stream = container.streams.video[0]
-    chosen = None
-    for frame in container.decode(stream):
-        if (frame.time or 0.0) > time_s + 1e-6:
-            return frame if chosen is None else chosen
-        chosen = frame
-    if chosen is not None and stream.duration is not None and stream.time_base is not None:
-        end_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
-        shown_s = (
-            float(chosen.duration * stream.time_base)
-            if chosen.duration
-            else float(1 / (stream.average_rate or 25))
-        )
-        if (chosen.time or 0.0) + 1.5 * shown_s < min(time_s, end_s):
+class _Video:
+    """One video; `frame` for ascending times decodes no picture twice, and seeks only over key pictures."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self._restart()
+
+    def __enter__(self) -> _Video:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.container.close()
+
+    @property
+    def start_s(self) -> float:
+        """When the first frame is shown."""
+        return float((self._stream.start_time or 0) * self._tick_s)
+
+    def frame(self, time_s: float) -> Image.Image:
+        """The last frame not after `time_s`, or else the first of all."""
+        try:
+            frame = self._find(time_s)
+            pixels = frame.to_image()
+            turn = _TURNS.get(frame.rotation % 360)
+        except MemoryError:
+            raise MediaFault(OUT_OF_MEMORY) from None
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise MediaFault("video_broken") from error
+        return pixels if turn is None else pixels.transpose(turn)
+
+    def _find(self, time_s: float) -> VideoFrame:
+        if self._shown_s > time_s + _SAME_S or self._is_seek_worthwhile(time_s):
+            self._seek(time_s)
+        # some containers (MPEG-TS) seek too far: then from ever earlier, at last from the beginning
+        back_s = 1.0
+        while not self._advance(time_s):
+            self._seek(time_s - back_s)
+            back_s *= 4
+        if self._shown is None:
+            raise MediaFault("video_empty")
+        if self._next_s == math.inf:
+            self._refuse_early_end(self._shown, time_s)
+        return self._shown
+
+    def _is_seek_worthwhile(self, time_s: float) -> bool:
+        """Whether a key picture lies between what was decoded and the time; both ways lead to the frame."""
+        if self._shown is not None and self._next_s > time_s + _SAME_S:
+            return False
+        entries, ticks = self._stream.index_entries, int(time_s / self._tick_s)
+        listed = entries.search_timestamp(ticks, any_frame=True)
+        # an index of key pictures alone, or of the parts that were visited, does not know what it leaves out
+        if listed >= 0 and ticks - entries[listed].timestamp <= NEAR_S / self._tick_s:
+            found = entries.search_timestamp(ticks)
+            begun = entries[0].timestamp if self._fed_ticks is None else self._fed_ticks
+            return found >= 0 and entries[found].timestamp > begun
+        return time_s - max(self._shown_s, self.start_s) > NEAR_S
+
+    def _seek(self, time_s: float) -> None:
+        if time_s <= self.start_s:
+            self.container.close()
+            self._restart()
+            return
+        self._forget(is_whole=False)
+        try:
+            self.container.seek(int(time_s / self._tick_s), stream=self._stream, backward=True)
+        except av.error.FFmpegError:
+            self._coming = iter(())  # not from there; perhaps from earlier
+
+    def _restart(self) -> None:
+        self.container = _open_video(self._file)
+        self._stream = self.container.streams.video[0]
+        self._tick_s = float(self._stream.time_base or 1)
+        self._forget(is_whole=True)
+
+    def _forget(self, *, is_whole: bool) -> None:
+        self._is_whole = is_whole  # nothing was skipped
+        self._coming: Iterator[VideoFrame] = self._decoded()
+        self._fed_ticks: int | None = None
+        self._shown: VideoFrame | None = None
+        self._next: VideoFrame | None = None
+        self._shown_s = self._next_s = -math.inf
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        for packet in self.container.demux(self._stream):
+            # an index knows key pictures by the one or the other time
+            ticks = packet.pts if packet.is_keyframe else packet.dts
+            if ticks is not None:
+                self._fed_ticks = ticks if self._fed_ticks is None else max(self._fed_ticks, ticks)
+            for frame in packet.decode():
+                assert isinstance(frame, VideoFrame)
+                yield frame
+
+    def _advance(self, time_s: float) -> bool:
+        """Goes on until `_shown` is the frame of that time; False where only later frames follow."""
+        while self._shown is None or self._next_s <= time_s + _SAME_S:
+            if self._next is not None:
+                self._shown, self._shown_s, self._next = self._next, self._next_s, None
+                if self._shown_s > time_s + _SAME_S:
+                    return self._is_whole
+            before_s = max(self._shown_s, self.start_s - self._step_s)
+            self._next = next(self._coming, None)
+            if self._next is None:
+                self._next_s = math.inf
+                return self._shown is not None or self._is_whole
+            self._next_s = before_s + self._step_s if self._next.time is None else self._next.time
+        return True
+
+    @property
+    def _step_s(self) -> float:
+        return float(1 / (self._stream.average_rate or 25))
+
+    def _refuse_early_end(self, last: VideoFrame, time_s: float) -> None:
+        """The file says that it goes on behind its last frame: it was cut off, or it lies."""
+        lasts_s = last.duration * self._tick_s if last.duration else self._step_s
+        end_s = self._shown_s + 1.5 * lasts_s
+        if self._stream.duration is not None:
+            said_s = self.start_s + self._stream.duration * self._tick_s
+            is_short = end_s < min(time_s, said_s)
+        else:
+            # the length of a container is that of its longest stream: sound may go on over a last picture
+            said_s = (self.container.duration or 0) / av.time_base
+            is_short = end_s < 0.1 * min(time_s, said_s)
+        if is_short:
             raise MediaFault("video_broken")
-    return chosen
 
 
 def measure(path: Path, kind: MediaKind) -> Measured:
@@ -196,23 +386,28 @@ def measure(path: Path, kind: MediaKind) -> Measured:
     Raises:
         MediaFault: with the reason.
     """
-    if not path.is_file():
-        raise MediaFault("media_missing")
-    size = path.stat().st_size
-    if size == 0:
-        raise MediaFault("media_empty")
-    if size > MAX_BYTES:
-        raise MediaFault("media_too_large")
-    if kind == "image":
-        image, duration_s = open_image(path), None
-    else:
-        try:
-            with _open_video(path) as container:
-                duration_s = video_duration_s(container)
-        except av.error.FFmpegError as error:
-            raise MediaFault("video_broken") from error
-        image = decode_frames(path, [duration_s / 2])[0]
-    return Measured(sha256(path), dhash(image), image.width, image.height, duration_s)
+    with _opened(path) as file:
+        before = os.fstat(file.fileno())
+        if before.st_size == 0:
+            raise MediaFault("media_empty")
+        if before.st_size > MAX_BYTES:
+            raise MediaFault("media_too_large")
+        if kind == "image":
+            source = io.BytesIO(file.read()) if before.st_size <= READ_WHOLE_BYTES else file
+            image, (width, height) = _decode_image(source, HASH_SIDE)
+            duration_s = None
+        else:
+            source = file
+            with _Video(file) as video:
+                duration_s = video_duration_s(video.container)
+                image = video.frame(video.start_s + duration_s / 2)
+            width, height = image.size
+        source.seek(0)
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise MediaFault("media_changed")  # hash and pixels may be of different files
+    return Measured(digest, dhash(image), width, height, duration_s)
 
 
 # ---- frame store -------------------------------------------------------------------------------------------
@@ -258,103 +453,3 @@ class FrameStore:
 
     def _file(self, digest: str, time_s: float) -> Path:
         return self.folder / digest[:2] / digest / f"{round(1000 * time_s):09d}.jpg"
-
-
-# ---- processes that can be killed --------------------------------------------------------------------------
-
-
-def _serve(connection: multiprocessing.connection.Connection, function: Callable[..., Any]) -> None:
-    connection.send(("ready", None))
-    while True:
-        try:
-            arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send(("ok", function(*arguments)))
-        except MediaFault as fault:
-            connection.send(("fault", fault.reason))
-        except Exception as error:  # noqa: BLE001 - a decoder may raise anything; it becomes a counted reason
-            connection.send(("fault", f"decoder_{type(error).__name__}"))
-
-
-class _Worker:
-    def __init__(self, function: Callable[..., Any], timeout_s: float) -> None:
-        self._function, self._timeout_s = function, timeout_s
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._function), daemon=True)
-        self._process.start()
-        theirs.close()
-        try:
-            self._connection.recv()
-        except EOFError:
-            # no fault of a file: the function itself cannot be imported there
-            raise RuntimeError(
-                f"a worker for {self._function.__name__} ends before it begins; see its trace above"
-            ) from None
-
-    def call(self, arguments: tuple[Any, ...]) -> Any:
-        """The function's result, or a MediaFault as a value."""
-        try:
-            self._connection.send(arguments)
-            if self._connection.poll(self._timeout_s):
-                kind, value = self._connection.recv()
-                return MediaFault(value) if kind == "fault" else value
-            reason = "decoder_timeout"
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            reason = "decoder_crashed"
-        self.close()
-        self._start()
-        return MediaFault(reason)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
-
-
-class Workers:
-    """Runs one function over many arguments in processes that are killed when they hang or crash.
-
-    A context manager: the processes start with the first call and end with the block.
-
-    Args:
-        function: importable by name; raises MediaFault for what it refuses.
-        timeout_s: per call; a call beyond it yields MediaFault("decoder_timeout") and a fresh process.
-    """
-
-    def __init__(self, function: Callable[..., Any], *, processes: int = 2, timeout_s: float = 60.0) -> None:
-        self._function, self._processes, self._timeout_s = function, processes, timeout_s
-        self._local = threading.local()
-        self._workers: list[_Worker] = []
-        self._pool = ThreadPoolExecutor(processes)
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        for worker in self._workers:
-            worker.close()
-
-    def _call(self, item: tuple[Any, ...]) -> Any:
-        if not hasattr(self._local, "worker"):
-            self._local.worker = _Worker(self._function, self._timeout_s)
-            self._workers.append(self._local.worker)
-        return self._local.worker.call(item)
-
-    def map(self, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Results, or MediaFault values, in the order of the arguments; at most a few hundred are held at a
-        time.
-        """
-        waiting: deque[Future[Any]] = deque()
-        for item in arguments:
-            waiting.append(self._pool.submit(self._call, item))
-            if len(waiting) >= 64 * self._processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

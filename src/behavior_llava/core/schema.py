@@ -11,7 +11,7 @@ Missing is None (null in Arrow), never 0, never "".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -46,6 +46,15 @@ class Curve:
             raise ValueError(
                 f"curve of {len(self.start_s)}, {len(self.end_s)} and {len(self.values)} entries"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A stretch of a video's time line that its maker named; times in seconds."""
+
+    start_s: float
+    end_s: float
+    title: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,11 @@ class Post:
         upvote_ratio: 0..1.
         replay, retention: see Curve; null where the platform gives none.
         shares: service -> count. reactions: kind -> count.
-        transcript: what is said in a video.
+        num_impressions: how often it was shown; num_views: how often it was opened.
+        transcript: what is said in a video. chapters: as its maker named them; null where there are none.
+        category: the platform's word for what it is about, e.g. "Gaming". language: as the platform claims,
+            a code such as "en"; null where it claims none.
+        comments_disabled: nobody could write; null where the platform does not say.
         retrieved_utc: when the counts were read; with created_utc it gives the age of the label.
         removed_by: null where the post stands.
         is_synthetic: True only for posts the sandbox made.
@@ -110,12 +123,17 @@ class Post:
     upvote_ratio: float | None = None
     num_likes: int | None = None
     num_views: int | None = None
+    num_impressions: int | None = None
     num_comments: int | None = None
     replay: Curve | None = None
     retention: Curve | None = None
     shares: Mapping[str, int] | None = None
     reactions: Mapping[str, int] | None = None
     transcript: str | None = None
+    chapters: tuple[Chapter, ...] | None = None
+    category: str | None = None
+    language: str | None = None
+    comments_disabled: bool | None = None
     is_nsfw: bool | None = None
     author_hash: str | None = None
     author_kind: AuthorKind = "person"
@@ -136,6 +154,29 @@ class Fault:
 
     reason: str
     where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A comment that is not read together with its post, as in dumps; collect joins the two."""
+
+    post_id: str
+    comment: Comment
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a source reads once, and again only when it changes: a file, or a handful of small ones.
+
+    Attributes:
+        key: names it and the state it was found in; equal keys promise equal contents.
+        content: what the source needs to read it; picklable and small.
+        has_posts: False where it holds comments alone.
+    """
+
+    key: str
+    content: Any
+    has_posts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,22 +218,27 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Generic[P]):
-    """Where posts come from. `fetch` may use the network or write files; `read` only parses what lies on
-    disk.
+    """Where posts come from. `fetch` may use the network or write files; the rest only parses what is there.
 
     Attributes:
         config: pydantic model of its settings.
+        parts: (config, folder) yields what there is to read, in a fixed order; `folder` is what `fetch`
+            filled. Raises UserError where nothing is there.
+        read: (config, piece) yields a Post with the comments it came with, a comment Said apart, or a Fault
+            for what could not be read. Runs in a process of its own.
+        pieces: (config, part) cuts a part into what one process reads at a time (a few megabytes), in a fixed
+            order; None where a part is one piece.
         fetch: (config, folder) brings the raw material; None where a person brings it.
-        read: (config, folder) yields a Post, or a Fault for what could not be read; `folder` is what `fetch`
-            filled.
         examples: (raw record, expected Post or Fault reason) pairs; the contract tests run them through
             `parse`.
         parse: one raw record to a Post or a Fault, without touching the disk.
     """
 
     config: type[P]
-    read: Callable[[P, Path], Iterator[Post | Fault]]
+    parts: Callable[[P, Path], Iterator[Part]]
+    read: Callable[[P, Any], Iterator[Post | Said | Fault]]
     parse: Callable[..., Post | Fault]
+    pieces: Callable[[P, Part], Iterator[Any]] | None = None
     fetch: Callable[[P, Path], None] | None = None
     examples: Sequence[tuple[Any, Any]] = ()
 
@@ -201,12 +247,19 @@ class Source(Generic[P]):
 class Filter(Generic[P]):
     """One reason to drop a post or a comment; measuring is apart from deciding.
 
+    Measures are stored. A filter that looks at one row at a time is measured for all rows once, whatever the
+    other filters do; one that looks further is measured over what is left when its turn comes.
+
     Attributes:
         table: which table's rows it drops.
         params: pydantic model of its thresholds.
         measure: (posts, comments, params) -> the filter's table with measure columns added.
         keep: (params) -> a boolean expression over those columns; a null result drops the row.
         examples: (rows of posts, rows of comments, expected ids kept) triples; the contract tests run them.
+        measured_with: the parameters `measure` depends on; the others may change and the stored measures
+            still hold.
+        looks_at: what a row's measure depends on: the "row" alone, its "thread" (a post and its comments), or
+            "all" posts and comments.
         pools: the measured column that names the kept post whose comments take in a dropped post's; None for
             no pooling.
     """
@@ -216,6 +269,8 @@ class Filter(Generic[P]):
     measure: Callable[[daft.DataFrame, daft.DataFrame, P], daft.DataFrame]
     keep: Callable[[P], daft.Expression]
     examples: Sequence[tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], Sequence[str]]]
+    measured_with: tuple[str, ...] = ()
+    looks_at: Literal["row", "thread", "all"] = "row"
     pools: str | None = None
 
 
@@ -331,6 +386,7 @@ _CURVE = pa.struct(
         ("values", pa.list_(pa.float64())),
     ]
 )
+_CHAPTERS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("title", pa.string())]))
 _COUNTS = pa.list_(pa.struct([("kind", pa.string()), ("count", pa.int64())]))
 
 COMMENTS = pa.schema(
@@ -367,12 +423,17 @@ POSTS = pa.schema(
         ("upvote_ratio", pa.float64()),
         ("num_likes", pa.int64()),
         ("num_views", pa.int64()),
+        ("num_impressions", pa.int64()),
         ("num_comments", pa.int64()),
         ("replay", _CURVE),
         ("retention", _CURVE),
         ("shares", _COUNTS),
         ("reactions", _COUNTS),
         ("transcript", pa.string()),
+        ("chapters", _CHAPTERS),
+        ("category", pa.string()),
+        ("language", pa.string()),
+        ("comments_disabled", pa.bool_()),
         ("is_nsfw", pa.bool_()),
         ("author_hash", pa.string()),
         ("author_kind", pa.string()),
@@ -428,6 +489,8 @@ def post_row(post: Post) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(post, name, None) for name in POSTS.names}
     row["replay"], row["retention"] = _curve_row(post.replay), _curve_row(post.retention)
     row["shares"], row["reactions"] = _counts_row(post.shares), _counts_row(post.reactions)
+    if post.chapters is not None:
+        row["chapters"] = [asdict(chapter) for chapter in post.chapters]
     return row
 
 
@@ -460,6 +523,8 @@ def post_from_row(row: Mapping[str, Any], comments: Sequence[Mapping[str, Any]] 
     for name in ("shares", "reactions"):
         if name in fields:
             fields[name] = counts(fields[name])
+    if fields.get("chapters") is not None:
+        fields["chapters"] = tuple(Chapter(**chapter) for chapter in fields["chapters"])
     comment_names = [name for name in Comment.__dataclass_fields__ if name in COMMENTS.names]
     fields["comments"] = tuple(
         Comment(

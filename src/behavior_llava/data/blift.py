@@ -8,10 +8,11 @@ and said differs. Called by stages.py.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,23 @@ from typing import Any
 import daft
 import pyarrow as pa
 import pyarrow.parquet as pq
-from daft import col
+from daft import col, lit
 from pydantic import Field
 
 from behavior_llava.core import chunks
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
-from behavior_llava.core.schema import EXAMPLES, Example, Post, example_from_row, example_row, post_from_row
+from behavior_llava.core.schema import (
+    COMMENTS,
+    EXAMPLES,
+    POSTS,
+    Example,
+    Post,
+    example_from_row,
+    example_row,
+    post_from_row,
+)
 from behavior_llava.data import arms, duplicates, funnel, verbalizer
 from behavior_llava.data.splits import Config as SplitConfig
 from behavior_llava.data.splits import assign
@@ -36,39 +46,51 @@ from behavior_llava.data.world import words
 
 FilterList = tuple[str | dict[str, dict[str, Any]], ...]
 
+_MEDIA: FilterList = ("media_missing", "unreadable_media", "placeholders", "near_duplicate_media")
+_UNKNOWN_AGE: dict[str, dict[str, Any]] = {"young_label": {"keep_unknown": True}}
+
 DEFAULT_FILTERS: dict[str, FilterList] = {
     "reddit": (
-        "deleted",
-        "bots",
+        "dates",
         "nsfw",
-        "media_missing",
-        "unreadable_media",
-        "near_duplicate_media",
+        "bots",
+        "deleted",
+        *_MEDIA,
         "deleted_comments",
         "bot_comments",
         "short_comments",
         {"repeated_comments": {"max_similarity": 0.6}},
         "too_few_comments",
         "too_long",
+        "hosting",
+        _UNKNOWN_AGE,
     ),
     "youtube": (
-        "deleted",
-        "bots",
+        {"dates": {"after": "2018-01-01", "before": "2024-01-01", "communities": {}}},
+        "few_views",
+        "category",
+        "comments_disabled",
         "nsfw",
-        "media_missing",
-        "unreadable_media",
-        "near_duplicate_media",
+        "bots",
+        "deleted",
+        *_MEDIA,
         "deleted_comments",
         "bot_comments",
-        {"short_comments": {"min_words": 4}},
+        {"short_comments": {"min_words": 4, "max_words": 100}},
+        "nsfw_comments",
         {"repeated_comments": {"max_similarity": 0.7}},
         "too_few_comments",
         "too_long",
+        "language",
+        _UNKNOWN_AGE,
     ),
-    "table": ("media_missing", "unreadable_media", "near_duplicate_media"),
+    "blift": _MEDIA[:-1],
+    "table": _MEDIA,
 }
-"""Source: the paper's filters in its order (paper.md, BLIFT 1-4 and YouTube), as far as this version has
-them."""
+"""Source: the paper's filters (paper.md, BLIFT 1-4 and YouTube), in its order as far as it gives one; cheap
+ones stand before those that read all texts. Ours are the media files' own (missing, unreadable, placeholder)
+and the age of the label, which drops those known to be too young: the API's listings tell no age. BLIFT was
+filtered by its authors."""
 
 
 class BuildConfig(Config):
@@ -96,9 +118,12 @@ class BuildConfig(Config):
 # ---- posts -------------------------------------------------------------------------------------------------
 
 
-def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]:
-    """Filters each source's posts, divides them, and writes posts.parquet and comments.parquet in order of
-    post id.
+def select(config: BuildConfig, collected: Path, folder: Path, store: funnel.Store) -> dict[str, Any]:
+    """Filters each source's posts, divides them, and writes what is left to posts/ and comments/ of `folder`:
+    a pair of files a bucket, posts in order of id, comments in the order of their posts.
+
+    Args:
+        store: where the filters' measures are kept for the next time.
 
     Returns:
         For the manifest: rows in, kept, survivors by source, posts by split.
@@ -106,9 +131,14 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
     Raises:
         UserError: unknown filter, or nothing is left.
     """
-    posts = daft.read_parquet(str(collected / "posts" / "*.parquet"))
-    comments = daft.read_parquet(str(collected / "comments" / "*.parquet"))
-    sources = sorted(posts.select("source").distinct().to_pydict()["source"])
+    files = sorted((collected / "posts").glob("*.parquet"))
+    buckets = [
+        (daft.read_parquet(str(file)), daft.read_parquet(str(collected / "comments" / file.name)))
+        for file in files
+    ]
+    all_posts = reduce(daft.DataFrame.concat, [posts for posts, _ in buckets])
+    counted = all_posts.groupby("source").agg(col("id").count().alias("posts")).sort("source").to_pydict()
+    sources = counted["source"]
     unknown = sorted(set(config.filters) - set(sources))
     if unknown:
         raise UserError(
@@ -116,26 +146,32 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
             where="build.filters",
             remedy="name a source that is collected",
         )
-    kept, survivors = [], {}
+    for kind in ("posts", "comments"):
+        if (folder / kind).exists():
+            shutil.rmtree(folder / kind)
+        (folder / kind).mkdir()
+    survivors, kept = {}, 0
     for source in sources:
-        of_source = posts.where(col("source") == source).collect()
-        of_comments = comments.join(
-            of_source.select(col("id").alias("post_id")), on="post_id", how="semi"
-        ).collect()
-        declared = config.filters.get(source, DEFAULT_FILTERS.get(source, ()))
-        result = funnel.run(
-            of_source,
-            of_comments,
-            [named_filter(entry) for entry in declared],
-            dropped_dir=folder / "dropped" / source,
-        )
-        survivors[source] = result.survivors
-        kept.append(result)
-    all_posts = reduce(daft.DataFrame.concat, [part.posts for part in kept])
-    all_comments = reduce(daft.DataFrame.concat, [part.comments for part in kept])
-    rows_in, rows_kept = posts.count_rows(), all_posts.count_rows()
-    told = {"rows_in": rows_in, "kept": rows_kept, "survivors": survivors}
-    if not rows_kept:
+        of_source = [
+            _of_source(posts, comments, source) if len(sources) > 1 else (posts, comments)
+            for posts, comments in buckets
+        ]
+        declared = [named_filter(entry) for entry in config.filters.get(source, filters_of(source))]
+        with (
+            progress(f"filtering {source}", len(of_source) * len(declared)) as advance,
+            funnel.run(
+                of_source,
+                declared,
+                dropped_dir=folder / "dropped" / source,
+                store=funnel.Store(store.folder, f"{store.mark}/{source}"),
+                done=partial(advance, 1),
+            ) as result,
+        ):
+            survivors[source] = result.survivors
+            for bucket in result.buckets:
+                kept += _write(folder, f"{source}-{bucket.name}", bucket)
+    told = {"rows_in": sum(counted["posts"]), "kept": kept, "survivors": survivors}
+    if not kept:
         reasons = ", ".join(
             f"{row['filter']} {row['dropped']}"
             for rows in survivors.values()
@@ -143,11 +179,38 @@ def select(config: BuildConfig, collected: Path, folder: Path) -> dict[str, Any]
             if row["table"] == "posts" and row["dropped"]
         )
         # no posts is a finding about the data, not a fault: the stage ends well and says so
-        _write(folder, all_posts, all_comments)
         return {**told, "splits": {}, "nothing_left": reasons}
-    divided = duplicates.cluster(assign(all_posts, config.splits), config.splits.max_distance).collect()
-    _write(folder, divided, all_comments)
-    return {**told, "splits": dict(sorted(Counter(divided.select("split").to_pydict()["split"]).items()))}
+    return {**told, "splits": _divide(folder / "posts", config.splits)}
+
+
+def filters_of(source: str) -> FilterList:
+    """The filters a source has by default; none for one that has no list of its own."""
+    return DEFAULT_FILTERS.get(source, ())
+
+
+def _of_source(
+    posts: daft.DataFrame, comments: daft.DataFrame, source: str
+) -> tuple[daft.DataFrame, daft.DataFrame]:
+    own = posts.where(col("source") == lit(source))
+    return own, comments.join(own.select(col("id").alias("post_id")), on="post_id", how="semi")
+
+
+def _divide(folder: Path, config: SplitConfig) -> dict[str, int]:
+    """Adds `split` and `cluster` to the posts' files; returns the posts by split."""
+    narrow = ("id", "channel", "created_utc", "media_kind", "media_sha256", "media_dhash")
+    files = sorted(folder.iterdir())
+    posts = daft.read_parquet([str(file) for file in files]).select(*narrow)
+    divided = duplicates.cluster(assign(posts, config), config.max_distance)
+    places = divided.select("id", "split", "cluster").collect()
+    for file in files:
+        table = pq.read_table(file)
+        rows = daft.from_arrow(table).join(places, on="id").sort("id")
+        chunks.write_table(file, rows.to_arrow().cast(_SELECTED))
+    counts = places.groupby("split").agg(col("id").count().alias("posts")).to_pydict()
+    return dict(sorted(zip(counts["split"], counts["posts"], strict=True)))
+
+
+_SELECTED = pa.schema([*POSTS, ("split", pa.string()), ("cluster", pa.string())])
 
 
 def named_filter(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
@@ -163,9 +226,14 @@ def named_filter(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str,
     return next(iter(entry.items()))
 
 
-def _write(folder: Path, posts: daft.DataFrame, comments: daft.DataFrame) -> None:
-    chunks.write_table(folder / "posts.parquet", posts.sort("id").to_arrow())
-    chunks.write_table(folder / "comments.parquet", comments.sort(["post_id", "position", "id"]).to_arrow())
+def _write(folder: Path, name: str, bucket: funnel.Bucket) -> int:
+    """Writes what is left of a bucket; returns its posts."""
+    posts = bucket.full_posts().sort("id").to_arrow().cast(POSTS)
+    if posts.num_rows:
+        comments = bucket.full_comments().sort(["post_id", "position", "id"]).to_arrow().cast(COMMENTS)
+        chunks.write_table(folder / "comments" / f"{name}.parquet", comments)
+        chunks.write_table(folder / "posts" / f"{name}.parquet", posts)
+    return posts.num_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +250,16 @@ class Selected:
 
 
 def selected(folder: Path) -> Iterator[Selected]:
-    """The kept posts in order of id, joined with their comments; one batch in memory at a time."""
-    by_post = groupby(_rows(folder / "comments.parquet"), key=lambda row: row["post_id"])
-    waiting = next(by_post, None)
-    for row in _rows(folder / "posts.parquet"):
-        own: list[dict[str, Any]] = []
-        if waiting is not None and waiting[0] == row["id"]:
-            own = list(waiting[1])
-            waiting = next(by_post, None)
-        yield Selected(
-            post_from_row(row, own), row.get("split") or "train", str(row.get("cluster") or row["id"])
-        )
+    """The kept posts in order, joined with their comments; one batch in memory at a time."""
+    for file in sorted((folder / "posts").glob("*.parquet")):
+        by_post = groupby(_rows(folder / "comments" / file.name), key=lambda row: row["post_id"])
+        waiting = next(by_post, None)
+        for row in _rows(file):
+            own: list[dict[str, Any]] = []
+            if waiting is not None and waiting[0] == row["id"]:
+                own = list(waiting[1])
+                waiting = next(by_post, None)
+            yield Selected(post_from_row(row, own), row["split"], row["cluster"])
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

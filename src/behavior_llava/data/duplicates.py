@@ -12,31 +12,27 @@ from typing import Any
 
 import daft
 import numpy as np
-import pyarrow as pa
 from daft import DataType, Series, col, lit
 
 HASH_BITS = 64
 
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so no two values of a pair of pieces get one key
+
+@daft.func.batch(return_dtype=DataType.uint64())
+def _masked(hashes: Series, mask: int) -> Any:  # Daft's types want Any
+    """The bits of every hash that a mask selects."""
+    values = np.array([int(text, 16) for text in hashes.to_pylist()], dtype=np.uint64)
+    return values & np.uint64(mask)
 
 
-@daft.func.batch(return_dtype=DataType.list(DataType.uint64()))
-def _bands(hashes: Series, max_distance: int) -> Any:  # a list a hash; Daft's types want Any
-    """Keys of which two hashes at most `max_distance` bits apart share one.
+def _masks(max_distance: int) -> list[int]:
+    """Masks such that two hashes at most `max_distance` bits apart agree under one of them.
 
-    Cut into that many pieces and two more, two pieces must be equal (pigeonhole), so there is a key for every
+    Cut into that many pieces and two more, two pieces must be equal (pigeonhole), so there is a mask for each
     pair of pieces. Pairs, because at a million hashes, single pieces of 13 bits join far too many.
     """
-    values = np.array([int(text, 16) for text in hashes.to_pylist()], dtype=np.uint64)
     edges = [HASH_BITS * index // (max_distance + 2) for index in range(max_distance + 3)]
-    masks = [np.uint64((1 << high) - (1 << low)) for low, high in pairwise(edges)]
-    # The pair's number goes in too: empty pieces, common in flat pictures, must not all meet under one key.
-    keys = [
-        (values & (left | right)) * _MIX ^ np.uint64(index * 0xC2B2AE3D27D4EB4F % 2**64)
-        for index, (left, right) in enumerate(combinations(masks, 2))
-    ]
-    offsets = np.arange(0, len(values) * len(keys) + 1, len(keys), dtype=np.int32)
-    return Series.from_arrow(pa.ListArray.from_arrays(offsets, np.stack(keys, axis=1).ravel()))
+    pieces = [(1 << high) - (1 << low) for low, high in pairwise(edges)]
+    return [left | right for left, right in combinations(pieces, 2)]
 
 
 @daft.func.batch(return_dtype=DataType.int64())
@@ -75,22 +71,35 @@ def mapped(table: daft.DataFrame, column: str, mapping: dict[str, str]) -> daft.
     return joined.with_column(column, daft.functions.coalesce(col("_to"), col(column))).select(*names)
 
 
-def _near_pairs(media: daft.DataFrame, max_distance: int) -> list[tuple[str, str]]:
-    """Pairs of distinct keys whose hashes are at most `max_distance` bits apart, within one kind of media."""
+def _near_pairs(media: daft.DataFrame, max_distance: int) -> set[tuple[str, str]]:
+    """Pairs of distinct keys whose hashes are at most `max_distance` bits apart, within one kind of media.
+
+    One mask at a time: all at once would hold as many copies of the table as there are masks.
+    """
     hashes = media.where(col("media_dhash").not_null()).select("_key", "media_kind", "media_dhash").distinct()
-    banded = hashes.with_column("band", _bands(col("media_dhash"), max_distance)).explode("band").collect()
-    other = banded.select(
-        col("_key").alias("_other"), col("media_kind"), col("band"), col("media_dhash").alias("_other_dhash")
-    )
-    pairs = (
-        banded.join(other, on=["media_kind", "band"])
-        .where(col("_key") < col("_other"))
-        .where(_distance(col("media_dhash"), col("_other_dhash")) <= lit(max_distance))
-        .select("_key", "_other")
-        .distinct()
-        .to_pydict()
-    )
-    return list(zip(pairs["_key"], pairs["_other"], strict=True))
+    hashes = hashes.collect()
+    found: set[tuple[str, str]] = set()
+    for mask in _masks(max_distance):
+        banded = hashes.with_column("band", _masked(col("media_dhash"), mask)).collect()
+        # only those that meet another: most meet none
+        crowded = banded.groupby("media_kind", "band").agg(col("_key").count().alias("_n"))
+        crowded = crowded.where(col("_n") > lit(1)).select("media_kind", "band")
+        met = banded.join(crowded, on=["media_kind", "band"], how="semi").collect()
+        other = met.select(
+            col("_key").alias("_other"),
+            col("media_kind"),
+            col("band"),
+            col("media_dhash").alias("_other_dhash"),
+        )
+        pairs = (
+            met.join(other, on=["media_kind", "band"])
+            .where(col("_key") < col("_other"))
+            .where(_distance(col("media_dhash"), col("_other_dhash")) <= lit(max_distance))
+            .select("_key", "_other")
+            .to_pydict()
+        )
+        found.update(zip(pairs["_key"], pairs["_other"], strict=True))
+    return found
 
 
 def _equal_pairs(media: daft.DataFrame) -> list[tuple[str, str]]:

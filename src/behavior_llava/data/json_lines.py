@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ Default decoders refuse the dumps.
 
 MAX_LINE_BYTES = 64 * 2**20
 """Far above any real record; a longer line is skipped and counted, not held."""
+
+BLOCK_BYTES = 8 * 2**20
+"""What one process reads at a time."""
 
 # One block of zstd is at least 4 bytes and at most 128 KiB when decoded, so reading in small pieces bounds
 # what a hostile file can blow up to (128 MiB).
@@ -67,24 +71,71 @@ def chunks(path: Path) -> Iterator[bytes]:
         ) from fault
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Number (from 1) and bytes of every line, without its end; None for a line over MAX_LINE_BYTES."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines of a file, to be read by one process.
+
+    Attributes:
+        name: of the file. number: of the first line, from 1.
+        data: the lines with their ends; None stands for one line over MAX_LINE_BYTES.
+    """
+
+    name: str
+    number: int
+    data: bytes | None
+
+    def __len__(self) -> int:
+        return 1 if self.data is None else self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+
+    def lines(self) -> Iterator[tuple[int, bytes | None]]:
+        """Number and bytes of every line, without its end; None for a line that is too long."""
+        if self.data is None:
+            yield self.number, None
+            return
+        split = self.data.split(b"\n")
+        if not split[-1]:
+            split.pop()
+        for number, raw in enumerate(split, self.number):
+            yield number, raw if len(raw) <= MAX_LINE_BYTES else None
+
+
+def blocks(path: Path, size: int | None = None) -> Iterator[Block]:
+    """The lines of a file in blocks of about `size` bytes (BLOCK_BYTES by default), in order.
+
+    Raises:
+        UserError: as `chunks` does.
+    """
+    size = size or BLOCK_BYTES
     number, held, skipping = 1, bytearray(), False
     for piece in chunks(path):
-        head, *rest = piece.split(b"\n")
-        parts = [head, *rest]
-        for index, part in enumerate(parts):
-            if not skipping:
-                held += part
-            if len(held) > MAX_LINE_BYTES:
-                skipping = True
-                held.clear()
-            if index < len(parts) - 1:
-                yield number, None if skipping else bytes(held)
-                number, skipping = number + 1, False
-                held.clear()
-    if held or skipping:
-        yield number, None if skipping else bytes(held)
+        if skipping:
+            end = piece.find(b"\n")
+            if end < 0:
+                continue
+            yield Block(path.name, number, None)
+            number, skipping, piece = number + 1, False, piece[end + 1 :]
+        held += piece
+        while len(held) >= size:
+            end = held.rfind(b"\n", 0, size) + 1 or held.find(b"\n", size) + 1
+            if not end:
+                break
+            block = Block(path.name, number, bytes(held[:end]))
+            number += len(block)
+            del held[:end]
+            yield block
+        if len(held) > MAX_LINE_BYTES:
+            skipping = True
+            held.clear()
+    if skipping:
+        yield Block(path.name, number, None)
+    elif held:
+        yield Block(path.name, number, bytes(held))
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Number (from 1) and bytes of every line, without its end; None for a line over MAX_LINE_BYTES."""
+    for block in blocks(path, 2**20):
+        yield from block.lines()
 
 
 def parse_json(raw: bytes | None, where: str) -> dict[str, Any] | Fault:

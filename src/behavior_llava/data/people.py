@@ -28,6 +28,10 @@ _SAYS_AUTOMATIC = re.compile(
 )
 _SAYS_BOT = re.compile(r"\b(?:i(?: am|['\u2019]m) a (?:ro)?bot|beep boop|bleep bloop)\b", re.IGNORECASE)
 
+# What every pattern above needs in the name or the text: letters of "bot", which marks (^, *) may part, or
+# a known name without them.
+_SIGN_OF_BOT = re.compile(r"b[\^*]*o[\^*]*t|boop|bloop|automoderator|autotldr", re.IGNORECASE)
+
 # Repetitions are bounded: an unbounded one is quadratic on a line of ten million letters. `scrub` looks for a
 # sign of each kind first, because most comments hold none.
 _MARKDOWN_LINK = re.compile(
@@ -66,7 +70,10 @@ def author_kind(name: str | None, text: str | None, distinguished: str | None = 
     """
     if name in _DELETED:
         return "deleted"
-    name, words = name or "", (text or "").replace("^", "").replace("*", "")
+    name, words = name or "", text or ""
+    if not (_SIGN_OF_BOT.search(name) or _SIGN_OF_BOT.search(words)):  # nearly everybody
+        return "person"
+    words = words.replace("^", "").replace("*", "")
     if name.lower() in _KNOWN_BOTS or _SAYS_AUTOMATIC.search(words):
         return "bot"
     if _BOT_NAME.search(name) and not _DENIES.search(name):
@@ -91,7 +98,7 @@ def scrub(text: str | None) -> str | None:
         text = _MARKDOWN_LINK.sub(r"\1 <link>", text)
     if "@" in text:
         text = _EMAIL.sub("<email>", text)
-    if "/" in text or "." in text:
+    if "/" in text or "www." in text.lower():
         text = _LINK.sub("<link>", text)
         text = _PROFILE.sub("<user>", text)
         text = _BARE_LINK.sub("<link>", text)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from behavior_llava.core.schema import Comment, Fault, MediaKind, Post
-from behavior_llava.data import people, raw_values
+from behavior_llava.data import json_lines, people, raw_values
 
 _ID = re.compile(r"[a-z0-9]{1,16}")
 _COMMENTS_IN_URL = re.compile(r"/comments/([a-z0-9]{1,16})/")
@@ -28,6 +30,107 @@ _REMOVED = {
     "[deleted by user]": "author",
     "[ removed by reddit ]": "reddit",
 }
+
+
+class Row(msgspec.Struct):
+    """The fields of a submission or a comment that are read, of the hundred a dump line has.
+
+    Read like a mapping; a field that is not there is None, as one that is null. Types are not checked here:
+    they changed over the years.
+    """
+
+    id: Any = None
+    kind: Any = None
+    data: Any = None
+    author: Any = None
+    subreddit: Any = None
+    title: Any = None
+    selftext: Any = None
+    body: Any = None
+    url: Any = None
+    url_overridden_by_dest: Any = None
+    permalink: Any = None
+    context: Any = None
+    link_id: Any = None
+    parent_id: Any = None
+    created_utc: Any = None
+    retrieved_on: Any = None
+    retrieved_utc: Any = None
+    _meta: Any = None
+    score: Any = None
+    hide_score: Any = None
+    score_hidden: Any = None
+    upvote_ratio: Any = None
+    num_comments: Any = None
+    over_18: Any = None
+    is_self: Any = None
+    is_video: Any = None
+    is_gallery: Any = None
+    poll_data: Any = None
+    post_hint: Any = None
+    media: Any = None
+    secure_media: Any = None
+    gallery_data: Any = None
+    media_metadata: Any = None
+    crosspost_parent_list: Any = None
+    removed_by_category: Any = None
+    distinguished: Any = None
+    stickied: Any = None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a mapping's."""
+        return getattr(self, name, default)
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    @staticmethod
+    def decode(raw: bytes | None, where: str) -> Any:
+        """A line's record, or the Fault it is; what the quick decoder refuses, the patient one decides."""
+        try:
+            return _DECODER.decode(raw or b"")
+        except (ValueError, RecursionError):
+            return json_lines.parse_json(raw, where)
+
+
+_DECODER = msgspec.json.Decoder(Row)
+
+
+def listing(raw: bytes, where: str) -> Iterator[tuple[str, Any]]:
+    """The things of a saved API answer in its order: ("t3", submission) and ("t1", comment), replies below
+    their comment; a Fault where it is no such answer.
+
+    Takes what /r/<name>/new, /comments/<id> and /api/info give: a listing, a list of listings, one thing, or
+    a list of things. Marks of what was not loaded ("more") are left out.
+    """
+    try:
+        answer = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        answer = json_lines.parse_json(raw, where)
+    if isinstance(answer, Fault):
+        yield "t3", answer
+        return
+    waiting, found = [answer], False
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, list):
+            waiting += reversed(thing)
+            continue
+        kind, data = (thing.get("kind"), thing.get("data")) if isinstance(thing, dict) else (None, None)
+        if not isinstance(data, dict):
+            found = True
+            yield "t3", Fault("json_broken" if not isinstance(thing, dict) else "not_a_listing", where)
+        elif kind == "Listing":
+            found = True
+            children = data.get("children")
+            waiting += reversed(children) if isinstance(children, list) else [None]
+        elif kind in ("t1", "t3"):
+            found = True
+            yield kind, data
+            if isinstance(data.get("replies"), dict):  # "" where there are none
+                waiting.append(data["replies"])
+    if not found:
+        yield "t3", Fault("not_a_listing", where)
 
 
 def _removed_by(record: Mapping[str, Any], *texts: str | None) -> str | None:
@@ -96,11 +199,20 @@ def _media(record: Mapping[str, Any]) -> tuple[MediaKind, str] | None:
     return (kind, url) if kind else None
 
 
-def _duration_s(record: Mapping[str, Any]) -> float | None:
+def _film(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What Reddit says of a film it hosts itself; None for any other."""
     for media in (record.get("media"), record.get("secure_media")):
         if media and media.get("reddit_video"):
-            return raw_values.to_float(media["reddit_video"].get("duration"))
+            return media["reddit_video"]
     return None
+
+
+def _address(record: Mapping[str, Any], url: str) -> str | None:
+    """Where the media itself is: of a film that Reddit hosts the file, not the page around it."""
+    film = _film(record)
+    if film is not None and film.get("fallback_url"):
+        url = html.unescape(film["fallback_url"])
+    return raw_values.to_text(url)
 
 
 def _channel(name: str | None, salt: str) -> str | None:
@@ -117,6 +229,7 @@ def _post(record: Mapping[str, Any], salt: str, licence: str | None, where: str)
     media = _media(shown)
     if media is None:
         return Fault("not_media", where)
+    film = _film(shown)
     author, title, text = record.get("author"), record.get("title"), record.get("selftext")
     return Post(
         id=f"reddit:{record['id']}",
@@ -125,8 +238,8 @@ def _post(record: Mapping[str, Any], salt: str, licence: str | None, where: str)
         channel=_channel(raw_values.to_text(record.get("subreddit")), salt),
         title=_said(title),
         description=_said(text),
-        media_url=raw_values.to_text(media[1]),
-        duration_s=_duration_s(shown),
+        media_url=_address(shown, media[1]),
+        duration_s=None if film is None else raw_values.to_float(film.get("duration")),
         created_utc=raw_values.to_utc(record.get("created_utc")),
         retrieved_utc=_retrieved_utc(record),
         score=None if record.get("hide_score") else raw_values.to_int(record.get("score")),
@@ -140,12 +253,17 @@ def _post(record: Mapping[str, Any], salt: str, licence: str | None, where: str)
     )
 
 
+def _bare(record: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The thing in an API's wrapping."""
+    return record["data"] if record.get("kind") == kind else record
+
+
 def parse(
     record: Mapping[str, Any], *, salt: str = people.DEFAULT_SALT, licence: str | None = None, where: str = ""
 ) -> Post | Fault:
     """One submission, as a dump line or an API listing entry, to a Post without comments and media path."""
     try:
-        return _post(record["data"] if record.get("kind") == "t3" else record, salt, licence, where)
+        return _post(_bare(record, "t3"), salt, licence, where)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):  # a field of a type it never had
         return Fault("field_broken", where)
 
@@ -155,6 +273,7 @@ def parse_comment(
 ) -> tuple[str, Comment] | Fault:
     """One comment line to (post id, Comment), or a Fault; "comment_without_post" where it names none."""
     try:
+        record = _bare(record, "t1")
         link = (record.get("link_id") or "").removeprefix("t3_")
         if not link:  # inbox copies, and months before the field
             found = _COMMENTS_IN_URL.search(record.get("permalink") or record.get("context") or "")

@@ -1,6 +1,6 @@
 """What the verbalizer is told of a media item's picture: its scenes and their colors.
 
-In: the path of an image or video; out: a `SceneLook`. `look` is called inside `core.media.Workers`, in a
+In: the path of an image or video; out: a `SceneLook`. `look` is called inside `core.workers.Workers`, in a
 process that can be killed; everything it returns can be pickled.
 
 Scenes are what lies between cuts (ContentDetector of PySceneDetect, fed by one decoding pass of our own).

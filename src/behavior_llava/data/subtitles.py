@@ -21,15 +21,18 @@ def plain_text(content: str) -> str | None:
             away.
     """
     said: list[str] = []
-    inside = False
+    inside = after_blank = False
     for line in content.splitlines():
         if _TIMES.match(line):
             inside = True
         elif not line.strip():
             # Rolling captions hold blank-looking lines inside a cue; only an empty one ends it.
             inside = inside and line != ""
-        elif inside and not _BLOCK.match(line):
+            after_blank = True
+            continue
+        elif inside and not (after_blank and _BLOCK.match(line)):
             words = " ".join(html.unescape(_TAG.sub("", line)).split())
             if words and (not said or said[-1] != words):
                 said.append(words)
+        after_blank = False
     return " ".join(said) or None

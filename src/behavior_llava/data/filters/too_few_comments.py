@@ -39,6 +39,7 @@ FILTER = Filter(
     params=Params,
     measure=measure,
     keep=keep,
+    looks_at="thread",
     examples=(
         (
             [{"id": "two"}, {"id": "one"}, {"id": "none"}],

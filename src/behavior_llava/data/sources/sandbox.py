@@ -27,9 +27,9 @@ import numpy as np
 from pydantic import Field
 
 from behavior_llava.core.config import Config as Settings
-from behavior_llava.core.media import Workers
 from behavior_llava.core.progress import progress
-from behavior_llava.core.schema import Fault, Post, Source
+from behavior_llava.core.schema import Fault, Part, Post, Said, Source
+from behavior_llava.core.workers import Workers
 from behavior_llava.data.sources import reddit, table, youtube
 from behavior_llava.data.world import receivers, words, writers
 from behavior_llava.data.world.content import (
@@ -291,7 +291,7 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
         is_corrupt = bool(rng.random() < RATES["corrupt"])
         drawing.video(folder / f"{name}.mp4", film, config.seed, 2, number, is_corrupt=is_corrupt)
         channel = int(rng.integers(12))
-        size = 300 * 3 ** (channel % 6)
+        size = 30_000 * 3 ** (channel % 6)
         age_days = float(rng.choice((0.2, 5.0, 30.0, 400.0), p=(0.05, 0.15, 0.4, 0.4)))
         received = receivers.receive(content, rng, signal=config.signal, channel_size=size, age_days=age_days)
         curve = receivers.replay_curve(
@@ -621,45 +621,57 @@ def _write_imdb(config: Config, folder: Path, splits: dict[str, int]) -> None:
             (target / f"{number}_{rating}.txt").write_text(text, encoding="utf-8")
 
 
-def read(config: Config, folder: Path) -> Iterator[Post | Fault]:
-    """All posts of the world, through the sources that read the real formats; every one marked synthetic.
-
-    A side without posts is not read: a world of no posts at all still has instruction data and benchmarks.
-    """
+def _sides(config: Config, folder: Path) -> dict[str, tuple[Source, Any]]:
+    """The sides of the world that have posts, each with the source that reads its real format."""
     licence = "synthetic, CC0"
-    parts = (
-        config.images
-        and reddit.SOURCE.read(
-            reddit.Config(path=folder / "reddit", media=folder / "reddit" / "media", licence=licence), folder
-        ),
-        config.videos
-        and youtube.SOURCE.read(youtube.Config(path=folder / "youtube", licence=licence), folder),
-        config.page_posts
-        and table.SOURCE.read(
-            table.Config(
-                path=folder / "page" / "export.csv",
-                platform="page",
-                licence=licence,
-                columns={
-                    "id": "status_id",
-                    "media_path": "image",
-                    "created_utc": "published",
-                    "num_views": "num_views",
-                    "num_likes": "num_likes",
-                    "shares.all": "num_shares",
-                    "reactions.love": "num_loves",
-                    "reactions.wow": "num_wows",
-                    "reactions.haha": "num_hahas",
-                    "reactions.sad": "num_sads",
-                    "reactions.angry": "num_angrys",
-                },
-            ),
-            folder,
-        ),
-    )
-    for part in parts:
-        for post in part or ():
-            yield replace(post, is_synthetic=True) if isinstance(post, Post) else post
+    sides: dict[str, tuple[Source, Any]] = {}
+    if config.images:
+        place = folder / "reddit"
+        sides["reddit"] = (
+            reddit.SOURCE,
+            reddit.Config(path=place, media=place / "media", licence=licence),
+        )
+    if config.videos:
+        sides["youtube"] = youtube.SOURCE, youtube.Config(path=folder / "youtube", licence=licence)
+    if config.page_posts:
+        columns = {
+            "id": "status_id",
+            "media_path": "image",
+            "created_utc": "published",
+            "num_views": "num_views",
+            "num_likes": "num_likes",
+            "shares.all": "num_shares",
+            **{f"reactions.{kind}": f"num_{kind}s" for kind in ("love", "wow", "haha", "sad", "angry")},
+        }
+        page = folder / "page" / "export.csv"
+        sides["page"] = (
+            table.SOURCE,
+            table.Config(path=page, platform="page", licence=licence, columns=columns),
+        )
+    return sides
+
+
+def list_parts(config: Config, folder: Path) -> Iterator[Part]:
+    """The files of every side that has posts: a world of none still has instruction data and benchmarks."""
+    for name, (source, settings) in _sides(config, folder).items():
+        for part in source.parts(settings, folder):
+            yield Part(part.key, (name, folder, part), part.has_posts)
+
+
+def pieces(config: Config, part: Part) -> Iterator[tuple[str, Path, Any]]:
+    """A part in the pieces of the source that reads it."""
+    name, folder, inner = part.content
+    source, settings = _sides(config, folder)[name]
+    for piece in [inner] if source.pieces is None else source.pieces(settings, inner):
+        yield name, folder, piece
+
+
+def read(config: Config, piece: tuple[str, Path, Any]) -> Iterator[Post | Said | Fault]:
+    """Posts of the world, read by the source of their real format; every one marked synthetic."""
+    name, folder, inner = piece
+    source, settings = _sides(config, folder)[name]
+    for item in source.read(settings, inner):
+        yield replace(item, is_synthetic=True) if isinstance(item, Post) else item
 
 
 def parse(raw: dict[str, Any]) -> Post | Fault:
@@ -667,4 +679,12 @@ def parse(raw: dict[str, Any]) -> Post | Fault:
     return reddit.SOURCE.parse(raw)
 
 
-SOURCE = Source(config=Config, fetch=fetch, read=read, parse=parse, examples=reddit.SOURCE.examples)
+SOURCE = Source(
+    config=Config,
+    fetch=fetch,
+    parts=list_parts,
+    pieces=pieces,
+    read=read,
+    parse=parse,
+    examples=reddit.SOURCE.examples,
+)

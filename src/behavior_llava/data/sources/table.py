@@ -1,58 +1,95 @@
-"""Anyone's engagement log: a CSV, TSV, Parquet or JSONL table and a map from Post fields to its columns.
+"""Anyone's engagement log: CSV, TSV, Parquet or JSON lines, here or in s3 or gs, and a map to its columns.
 
+    path: s3://our-logs/likes/day=*/part-*.parquet
     columns: {id: photo_id, media_path: file, num_likes: likes, reactions.love: num_loves, comments: replies}
+    min_cohort: 50
 
 Nothing is guessed from column names, and nothing is fetched. A blank cell is null; a cell that does not hold
 what its field needs makes the row a Fault.
+
+A log that grows by a file a day is read a day at a time: what an unchanged file gave is kept. Counts are
+those of a post up to then, as platforms show them: of several rows of one post the one that was read last is
+kept (`retrieved_utc`, from a column or from the day in the path), and the rest are counted "duplicate_id". A
+log of each day's additions (12 likes more) has to be summed first, e.g. with GROUP BY id.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.schema import Comment, Curve, Fault, Post, Source
-from behavior_llava.data import people, raw_values, table_rows
-from behavior_llava.data.scratch import scratch
+from behavior_llava.core.schema import Comment, Curve, Fault, MediaKind, Part, Post, Source
+from behavior_llava.data import people, raw_values, stores, table_rows
+
+
+def _duration(value: Any) -> float | None:
+    """Seconds of a video, which lasts."""
+    seconds = raw_values.to_float(value)
+    if seconds is not None and seconds < 0:
+        raise ValueError(f"negative duration: {seconds}")
+    return seconds
+
 
 NUMBER_FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    "duration_s": raw_values.to_float,
+    "duration_s": _duration,
     "created_utc": raw_values.to_utc,
     "retrieved_utc": raw_values.to_utc,
     "score": raw_values.to_int,
     "upvote_ratio": raw_values.to_share,
     "num_likes": raw_values.to_count,
     "num_views": raw_values.to_count,
+    "num_impressions": raw_values.to_count,
     "num_comments": raw_values.to_count,
 }
-TEXT_FIELDS = ("title", "description", "transcript")
-WORD_FIELDS = ("channel", "media_url", "removed_by", "licence")
+TEXT_FIELDS = ("title", "description", "transcript", "category")
+WORD_FIELDS = ("channel", "media_url", "language", "removed_by", "licence")
+CLAIM_FIELDS = ("is_nsfw", "comments_disabled")
 CURVE_FIELDS = ("replay", "retention")
 COUNT_FIELDS = ("shares", "reactions")
-_OURS = ("source", "media_kind", "author_kind", "is_synthetic")
-FIELDS = tuple(field.name for field in fields(Post) if field.name not in _OURS)
+MEDIA_FIELDS = ("media_path", "media_url", "media_kind")
+COHORT = "cohort"
+_OURS = ("source", "author_kind", "chapters", "is_synthetic")
+FIELDS = (*(field.name for field in fields(Post) if field.name not in _OURS), COHORT)
+
+_KINDS: Mapping[str, MediaKind] = {"image": "image", "photo": "image", "video": "video"}
+_HIVE_DAY = "/day=%Y-%m-%d/"
+_DAY_CODES = {"%Y": r"(?P<Y>\d{4})", "%m": r"(?P<m>\d\d)", "%d": r"(?P<d>\d\d)"}
+_HIVE_KEY = re.compile(r"([^/=]+)=([^/]*)/")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+DAY_S = 86_400
 
 
 class Config(BaseModel):
     """Settings of the table source.
 
     Attributes:
-        path: the table: .csv, .tsv, .parquet, .jsonl or .ndjson.
-        media: folder that media paths are relative to; the table's own by default. A path that leads out of
-            it is a Fault.
-        columns: Post field -> column. `id` and `media_path` are required; `shares.<service>` and
-            `reactions.<kind>` take a column each; `comments` takes one text or a list of texts; `replay` and
-            `retention` take a list of values over equal stretches of `duration_s`; `author_hash` takes the
-            name and keeps its hash.
+        path: a table (.csv, .tsv, .parquet, .jsonl or .ndjson; all but Parquet also as .gz, .zst or .bz2), a
+            folder with tables of one kind, or wildcards such as logs/2026-*.csv and logs/**/*.parquet; on
+            this machine or as s3://bucket/... or gs://bucket/..., with the environment's credentials.
+        columns: Post field -> column. `id` is required, and one of `media_path`, `media_url`, `media_kind`.
+            `shares.<service>` and `reactions.<kind>` take a column each; `comments` takes one text or a list
+            of texts; `replay` and `retention` take a list of values over equal stretches of `duration_s`, in
+            CSV as JSON; `author_hash` takes the name and keeps its hash; `media_kind` takes "image", "photo"
+            or "video", other words are "not_media"; without it the suffix of the path or the URL decides;
+            `cohort` takes how many people a row's counts come from. A key of the path (`channel=pics/`)
+            counts as a column where the file has none of that name.
+        media: folder that media paths are relative to; by default the table's own, the folder that was
+            searched, or what stands before the wildcards. A path that leads out of it is a Fault.
+        min_cohort: rows whose counts come from fewer people, or from nobody knows how many, are refused as
+            "cohort_too_small": a small group points to persons. Without a `cohort` column `num_views` counts,
+            or where that has no column `num_impressions`.
+        day_in_path: where the day is in a file's path, with %Y, %m and %d, e.g. "%Y/%m/%d" or
+            "likes-%Y%m%d"; "day=2026-11-24" is known. Rows without `retrieved_utc` were read at its end.
         platform: the first part of every post's id.
         licence: of the table, where no column gives it.
         salt: of the authors' hashes.
@@ -60,12 +97,19 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path
-    media: Path | None = None
+    path: Path | str
     columns: dict[str, str]
+    media: Path | None = None
+    min_cohort: int | None = Field(default=None, ge=1, validate_default=True)
+    day_in_path: str | None = None
     platform: str = "table"
     licence: str | None = None
     salt: str = people.DEFAULT_SALT
+
+    @field_validator("path")
+    @classmethod
+    def _path_where_it_is_one(cls, path: Path | str) -> Path | str:
+        return Path(path) if stores.is_plain(str(path)) else str(path)
 
     @field_validator("columns")
     @classmethod
@@ -76,10 +120,31 @@ class Config(BaseModel):
                 near = difflib.get_close_matches(name, FIELDS, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(f"no Post field {name!r}; {hint}There are: {', '.join(FIELDS)}")
-        missing = [name for name in ("id", "media_path") if name not in columns]
-        if missing:
-            raise ValueError(f"columns must name a column for {' and '.join(missing)}")
+        if "id" not in columns:
+            raise ValueError("columns must name a column for id")
+        if not any(name in columns for name in MEDIA_FIELDS):
+            raise ValueError("columns must name a column for media_path, media_url or media_kind")
         return columns
+
+    @field_validator("min_cohort")
+    @classmethod
+    def _cohort_is_told(cls, size: int | None, info: ValidationInfo) -> int | None:
+        columns = info.data.get("columns", {})
+        if size is not None and not any(name in columns for name in (COHORT, "num_views", "num_impressions")):
+            raise ValueError("min_cohort needs a column for cohort, num_views or num_impressions")
+        if size is None and COHORT in columns:
+            raise ValueError("columns names a cohort, and min_cohort says no size")
+        return size
+
+    @field_validator("day_in_path")
+    @classmethod
+    def _day_is_whole(cls, pattern: str | None) -> str | None:
+        if pattern is not None and any(pattern.count(code) != 1 for code in _DAY_CODES):
+            raise ValueError("day_in_path needs %Y, %m and %d once each")
+        return pattern
+
+
+# ---- one row -----------------------------------------------------------------------------------------------
 
 
 class _Unreadable(ValueError):
@@ -89,7 +154,7 @@ class _Unreadable(ValueError):
 def _cell(reason: str, convert: Callable[[Any], Any], value: Any) -> Any:
     try:
         return convert(value)
-    except (ValueError, TypeError, AttributeError) as fault:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise _Unreadable(reason) from fault
 
 
@@ -98,7 +163,14 @@ def _plain(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     text = raw_values.to_text(value)
+    if text and "\x00" in text:
+        raise ValueError("a word with a NUL")
     return (text.strip() or None) if text else None
+
+
+def _text(value: Any) -> str | None:
+    """What a person wrote, scrubbed."""
+    return people.scrub(value if value is None or isinstance(value, str) else raw_values.to_text(value))
 
 
 def _opened(value: Any) -> Any:
@@ -111,8 +183,10 @@ def _opened(value: Any) -> Any:
 def _curve(value: Any, duration_s: float | None) -> Curve | None:
     """Values over equal stretches of the video; a retention may exceed 1."""
     values = _opened(value)
-    if not values:
+    if values is None or values == []:
         return None
+    if not isinstance(values, list):
+        raise ValueError("a curve is a list of numbers")
     numbers = [raw_values.to_float(item) for item in values]
     if duration_s is None or any(number is None or number < 0 for number in numbers):
         raise ValueError("a curve needs duration_s and numbers from 0 up")
@@ -122,18 +196,19 @@ def _curve(value: Any, duration_s: float | None) -> Curve | None:
 
 def _counts(record: Mapping[str, Any], name: str) -> dict[str, int] | None:
     """Kind -> count from one mapping and from dotted columns; null counts are left out."""
-    pairs = list((_opened(record.get(name)) or {}).items())
+    opened = _opened(record.get(name))
+    pairs = [] if opened is None else [(raw_values.to_text(kind), value) for kind, value in opened.items()]
     pairs += [(key.partition(".")[2], value) for key, value in record.items() if key.startswith(name + ".")]
     counts = {kind: raw_values.to_count(value) for kind, value in pairs}
-    return {kind: count for kind, count in counts.items() if count is not None} or None
+    return {kind: count for kind, count in counts.items() if kind and count is not None} or None
 
 
 def _comments(value: Any) -> tuple[Comment, ...]:
     """One comment a text; ids are positions. Blank texts are no comments."""
-    texts = [value] if isinstance(value, str) else value or []
+    texts = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(texts, list):
         raise ValueError("comments are a text or a list of texts")
-    said = ((index, people.scrub(raw_values.to_text(text))) for index, text in enumerate(texts))
+    said = ((index, _text(text)) for index, text in enumerate(texts))
     return tuple(
         Comment(id=str(index), text=text, author_kind=people.author_kind(None, text))
         for index, text in said
@@ -141,33 +216,61 @@ def _comments(value: Any) -> tuple[Comment, ...]:
     )
 
 
-def _post(record: Mapping[str, Any], platform: str, salt: str, licence: str | None) -> Post:
-    identifier, path = (_cell("id_broken", _plain, record.get(name)) for name in ("id", "media_path"))
+def _kind(record: Mapping[str, Any], path: str | None, url: str | None) -> MediaKind | None:
+    """What the row says it is, or else what the suffix of its file or address says; None for neither."""
+    word = _cell("not_a_text", _plain, record.get("media_kind"))
+    if word is not None:
+        return _KINDS.get(word.lower())
+    if path is not None:
+        return raw_values.media_kind(path)
+    return None if url is None else raw_values.media_kind(_cell("url_broken", urlsplit, url).path)
+
+
+def _check_cohort(record: Mapping[str, Any], values: Mapping[str, Any], min_cohort: int) -> None:
+    if COHORT in record:
+        size = _cell("not_a_number", raw_values.to_count, record[COHORT])
+    else:
+        size = values.get("num_views" if "num_views" in record else "num_impressions")
+    if size is None or size < min_cohort:
+        raise _Unreadable("cohort_too_small")
+
+
+def _post(
+    record: Mapping[str, Any], platform: str, salt: str, licence: str | None, min_cohort: int | None
+) -> Post:
+    identifier = _cell("id_broken", _plain, record.get("id"))
     if identifier is None:
         raise _Unreadable("id_missing")
-    kind = raw_values.media_kind(path or "")
+
+    def read(names: tuple[str, ...], reason: str, convert: Callable[[Any], Any]) -> None:
+        for name in names:
+            if name in record:
+                values[name] = _cell(reason, convert, record[name])
+
+    values: dict[str, Any] = {}
+    path = _cell("path_broken", _plain, record.get("media_path"))
+    read(WORD_FIELDS, "not_a_text", _plain)
+    kind = _kind(record, path, values.get("media_url"))
     if kind is None:
         raise _Unreadable("not_media")
-    values = {name: _cell("not_a_number", to, record.get(name)) for name, to in NUMBER_FIELDS.items()}
-    values |= {name: _cell("not_a_text", people.scrub, record.get(name)) for name in TEXT_FIELDS}
-    values |= {name: _cell("not_a_text", _plain, record.get(name)) for name in WORD_FIELDS}
-    values |= {
-        name: _cell("curve_broken", lambda value: _curve(value, values["duration_s"]), record.get(name))
-        for name in CURVE_FIELDS
-    }
-    values |= {
-        name: _cell("not_a_number", lambda field: _counts(record, field), name) for name in COUNT_FIELDS
-    }
-    values["licence"] = values["licence"] or licence
+    for name, convert in NUMBER_FIELDS.items():
+        read((name,), "not_a_number", convert)
+    if min_cohort is not None:
+        _check_cohort(record, values, min_cohort)
+    read(TEXT_FIELDS, "not_a_text", _text)
+    read(CLAIM_FIELDS, "not_a_boolean", raw_values.to_bool)
+    read(CURVE_FIELDS, "curve_broken", lambda value: _curve(value, values.get("duration_s")))
+    for name in COUNT_FIELDS:
+        values[name] = _cell("not_a_number", lambda field: _counts(record, field), name)
+    values["licence"] = values.get("licence") or licence
     author = _cell("not_a_text", _plain, record.get("author_hash"))
     return Post(
         id=f"{platform}:{identifier}",
         source="table",
         media_kind=kind,
         media_path=path,
-        is_nsfw=_cell("not_a_boolean", raw_values.to_bool, record.get("is_nsfw")),
         author_hash=people.hash_author(author, salt),
-        author_kind=people.author_kind(author, values["title"]),
+        author_kind=people.author_kind(author, values.get("title")),
         comments=_cell("not_a_text", _comments, record.get("comments")),
         **values,
     )
@@ -179,25 +282,136 @@ def parse(
     platform: str = "table",
     salt: str = people.DEFAULT_SALT,
     licence: str | None = None,
+    min_cohort: int | None = None,
     where: str = "",
 ) -> Post | Fault:
     """One row, its cells by Post field, to a Post whose media path is still as the table gives it."""
     try:
-        return _post(record, platform, salt, licence)
+        return _post(record, platform, salt, licence, min_cohort)
     except _Unreadable as fault:
         return Fault(str(fault), where)
 
 
-def _check_columns(config: Config, columns: list[str]) -> None:
-    for name in config.columns.values():
-        if columns.count(name) == 1:
-            continue
-        near = difflib.get_close_matches(name, columns, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        found = (
-            f"no column {name!r}" if name not in columns else f"{columns.count(name)} columns called {name!r}"
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of one table, with what its path says of all of them.
+
+    Attributes:
+        name: of the table, as it names its rows. media: the folder of media paths; None where there are none.
+        given: keys of the path, e.g. {"channel": "pics"}. retrieved_utc: the end of the day in the path.
+    """
+
+    name: str
+    media: Path | None
+    rows: table_rows.Piece
+    given: Mapping[str, str | None]
+    retrieved_utc: int | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def list_parts(config: Config, folder: Path) -> Iterator[Part]:
+    """The tables, in the order of their names.
+
+    Raises:
+        UserError: where there is none, there are several kinds, or media paths have no folder.
+    """
+    media = config.media or stores.folder_of(config.path)
+    if "media_path" in config.columns and media is None:
+        raise UserError(
+            "a table in a store, and no folder for its media",
+            where=stores.place_of(config.path),
+            remedy="set media to a folder of this machine, or name a column for media_url instead",
         )
-        raise UserError(found, where=config.path, remedy=f"{hint}There are: {', '.join(columns)}")
+    if config.media is not None and not config.media.is_dir():
+        raise UserError("no such folder", where=config.media, remedy="set media to the folder of the media")
+    files = stores.find(config.path, table_rows.is_table)
+    kinds = sorted({file.suffix for file in files})
+    if len(kinds) > 1:
+        raise UserError(
+            f"holds tables of several kinds: {', '.join(kinds)}",
+            where=stores.place_of(config.path),
+            remedy=f"name those that are meant, e.g. with **/*{kinds[0]}",
+        )
+    for file in files:
+        _retrieved_utc(config, file)  # a path without its day is refused before anything is read
+        yield Part(file.key, file)
+
+
+def pieces(config: Config, part: Part) -> Iterator[Piece]:
+    """A table's rows in pieces.
+
+    Raises:
+        UserError: where it cannot be read, is of another kind, or lacks a column of the map.
+    """
+    file: stores.File = part.content
+    media = (config.media or stores.folder_of(config.path)) if "media_path" in config.columns else None
+    given = _given(file)
+    retrieved_utc = _retrieved_utc(config, file)
+    for rows in table_rows.cut(file, list(config.columns.values()), given):
+        yield Piece(file.name, media, rows, given, retrieved_utc)
+
+
+def _given(file: stores.File) -> dict[str, str | None]:
+    """The keys in a path's folders, as engines write them: channel=pics/day=2026-11-24/."""
+    found = _HIVE_KEY.findall(file.place.path)
+    return {unquote(key): None if value == _HIVE_NULL else unquote(value) for key, value in found}
+
+
+def _retrieved_utc(config: Config, file: stores.File) -> int | None:
+    """The last second of the day in a file's path; None where there is none to look for.
+
+    Raises:
+        UserError: where the config says there is a day and there is none.
+    """
+    pattern = re.escape(config.day_in_path or _HIVE_DAY)
+    for code, digits in _DAY_CODES.items():
+        pattern = pattern.replace(re.escape(code), digits)
+    # the last one: it stands nearest to the file
+    for found in reversed(list(re.finditer(pattern, f"/{file.place.path}"))):
+        try:
+            day = datetime(int(found["Y"]), int(found["m"]), int(found["d"]), tzinfo=UTC)
+        except ValueError:  # no day: 2026-13-45
+            continue
+        return int(day.timestamp()) + DAY_S - 1
+    if config.day_in_path is None:
+        return None
+    raise UserError(
+        f"no day in the path as day_in_path says ({config.day_in_path})",
+        where=file.place,
+        remedy="correct day_in_path, or leave the file out",
+    )
+
+
+def read(config: Config, piece: Piece) -> Iterator[Post | Fault]:
+    """A post or a Fault for each row."""
+    for number, row in piece.rows.rows():
+        where = f"{piece.name}:{number}"
+        if isinstance(row, str):
+            yield Fault(row, where)
+            continue
+        record = {
+            field: row[column] if column in row else piece.given.get(column)
+            for field, column in config.columns.items()
+        }
+        post = parse(
+            record,
+            platform=config.platform,
+            salt=config.salt,
+            licence=config.licence,
+            min_cohort=config.min_cohort,
+            where=where,
+        )
+        if isinstance(post, Post):
+            if post.retrieved_utc is None and piece.retrieved_utc is not None:
+                post = replace(post, retrieved_utc=piece.retrieved_utc)
+            if post.media_path is not None and piece.media is not None:
+                post = _resolved(post, piece.media, where)
+        yield post
 
 
 def _resolved(post: Post, media: Path, where: str) -> Post | Fault:
@@ -206,42 +420,6 @@ def _resolved(post: Post, media: Path, where: str) -> Post | Fault:
     except ValueError:
         return Fault("media_outside", where)
     return replace(post, media_path=None if path is None else str(path))
-
-
-def read(config: Config, folder: Path) -> Iterator[Post | Fault]:
-    """Every row of the table; an id found twice is a Fault "duplicate_id" the second time.
-
-    Raises:
-        UserError: where the table cannot be read, is of another kind, or lacks a column of the map.
-    """
-    media = config.media or config.path.parent
-    if not config.path.is_file() or not media.is_dir():
-        missing = media if config.path.is_file() else config.path
-        raise UserError("no such file or folder", where=missing, remedy="check path and media")
-    try:
-        columns, rows = table_rows.open_table(config.path, list(config.columns.values()))
-        _check_columns(config, columns)
-        with scratch(folder) as store:
-            for number, row in rows:
-                where = f"{config.path.name}:{number}"
-                if isinstance(row, str):
-                    yield Fault(row, where)
-                    continue
-                record = {field: row.get(column) for field, column in config.columns.items()}
-                post = parse(
-                    record, platform=config.platform, salt=config.salt, licence=config.licence, where=where
-                )
-                if isinstance(post, Post):
-                    post = (
-                        _resolved(post, media, where)
-                        if store.is_new(post.id)
-                        else Fault("duplicate_id", where)
-                    )
-                yield post
-    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise UserError(
-            f"cannot be read ({fault})", where=config.path, remedy="write the table again"
-        ) from fault
 
 
 EXAMPLES = (
@@ -256,10 +434,38 @@ EXAMPLES = (
             comments=(Comment(id="0", text="mail me: <email>"),),
         ),
     ),
+    (
+        {
+            "id": 8,
+            "media_url": "https://example.org/b.mp4?size=large",
+            "num_impressions": 900,
+            "category": "Music",
+            "language": "en",
+            "comments_disabled": "no",
+            "duration_s": "4",
+            "retention": "[1.1, 0.5]",
+            "shares.mail": "3",
+            "shares.copy": "",
+        },
+        Post(
+            id="table:8",
+            source="table",
+            media_kind="video",
+            media_url="https://example.org/b.mp4?size=large",
+            num_impressions=900,
+            category="Music",
+            language="en",
+            comments_disabled=False,
+            duration_s=4.0,
+            retention=Curve((0.0, 2.0), (2.0, 4.0), (1.1, 0.5)),
+            shares={"mail": 3},
+        ),
+    ),
     ({"id": "7", "media_path": "a.jpg", "num_likes": "2,4"}, "not_a_number"),
     ({"id": "", "media_path": "a.jpg"}, "id_missing"),
     ({"id": "7", "media_path": "a.txt"}, "not_media"),
+    ({"id": "7", "media_kind": "status"}, "not_media"),
     ({"id": "7", "media_path": "a.mp4", "is_nsfw": "perhaps"}, "not_a_boolean"),
 )
 
-SOURCE = Source(config=Config, read=read, parse=parse, examples=EXAMPLES)
+SOURCE = Source(config=Config, parts=list_parts, pieces=pieces, read=read, parse=parse, examples=EXAMPLES)

@@ -1,0 +1,143 @@
+"""Rows as they were read to the two tables: one post an id, every comment with its post, in bounded memory.
+
+Posts and their comments fall into buckets by a hash of the post's id; a bucket is joined at a time, so memory
+follows the bucket, not the data. Called by data/collect.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from behavior_llava.core import chunks
+from behavior_llava.core.schema import COMMENTS, POSTS
+from behavior_llava.data.reading import COMMENTS_READ, POSTS_READ
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+
+BUCKET_ROWS = 250_000
+"""Comments (and posts) of a bucket, on average: about 100 MB while it is joined."""
+
+_KEYS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Counts of one bucket.
+
+    Attributes:
+        posts: kept, by source. duplicates: records of a post that another record of it replaced.
+        orphans: comments whose post was not read.
+    """
+
+    posts: int
+    comments: int
+    duplicates: int
+    orphans: int
+
+
+def num_buckets(rows: int) -> int:
+    """How many buckets so many rows want."""
+    return min(max(1, -(-rows // BUCKET_ROWS)), 1024)
+
+
+def _bucket(pieces: Sequence[Path], kind: str, schema: pa.Schema, low: int, high: int) -> pa.Table:
+    """The rows of all pieces whose key is in low..high, in the order of reading, with that order in
+    `_place`.
+    """
+    found = []
+    for number, name in enumerate(pieces):
+        path = name.with_suffix(f".{kind}.arrow")
+        if not path.exists():
+            continue
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+            keys = table["_key"].combine_chunks().to_numpy()
+            first, last = np.searchsorted(keys, [low, high])
+            part = table.slice(first, last - first)
+            places = (np.int64(number) << 32) + part["_row"].combine_chunks().to_numpy().astype(np.int64)
+            # copied, so that the file is let go of
+            found.append(part.append_column("_place", pa.array(places)).take(pa.array(np.arange(len(part)))))
+    whole = pa.concat_tables([schema.append(pa.field("_place", pa.int64())).empty_table(), *found])
+    return whole.sort_by("_place").combine_chunks()
+
+
+def _is_first(column: pa.ChunkedArray) -> np.ndarray:
+    """True where a value differs from the one before it."""
+    values = column.combine_chunks()
+    if not len(values):
+        return np.zeros(0, dtype=bool)
+    differs = pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    return np.concatenate([[True], differs])
+
+
+def _one_of_each(posts: pa.Table) -> pa.Table:
+    """Of several records of a post the one whose counts were read last; in doubt the first that was read."""
+    ranked = posts.append_column("_read", pc.fill_null(posts["retrieved_utc"], -(2**62)))
+    ranked = ranked.sort_by([("id", "ascending"), ("_read", "descending"), ("_place", "ascending")])
+    return ranked.filter(pa.array(_is_first(ranked["id"]))).sort_by("_place")
+
+
+def join(
+    pieces: Sequence[Path],
+    bucket: int,
+    buckets: int,
+    posts_to: Path,
+    comments_to: Path,
+    limit: set[str] | None,
+) -> Joined:
+    """Joins one bucket of the pieces and writes its posts and comments, each in the order of reading.
+
+    Args:
+        limit: the posts' ids to keep; None for all.
+    """
+    low, high = (_KEYS * edge // buckets for edge in (bucket, bucket + 1))
+    found = _bucket(pieces, "posts", POSTS_READ, low, high)
+    posts = _one_of_each(found)
+    duplicates = len(found) - len(posts)
+    if limit is not None:
+        posts = posts.filter(pc.is_in(posts["id"], value_set=pa.array(sorted(limit), pa.string())))
+    said = _bucket(pieces, "comments", COMMENTS_READ, low, high)
+    order = pc.index_in(said["post_id"], value_set=posts["id"].combine_chunks())
+    said = said.append_column("_post", order)
+    own = said.filter(pc.is_valid(order))
+    # comments that came with a record of the post stand or fall with it
+    winner = posts["_place"].combine_chunks().take(own["_post"].combine_chunks())
+    record = pc.add(pc.bit_wise_and(own["_place"], -(2**32)), pc.cast(own["_came_with"], pa.int64()))
+    own = own.filter(pc.fill_null(pc.equal(record, winner), True))
+    # of two comments with one id the later: dumps overlap, and downloads that were continued repeat some
+    own = own.sort_by([("id", "ascending"), ("_place", "descending")])
+    own = own.filter(pa.array(_is_first(own["id"])))
+    own = own.sort_by([("_post", "ascending"), ("_place", "ascending")])
+    starts = np.flatnonzero(_is_first(own["post_id"]))
+    lengths = np.diff(np.append(starts, len(own)))
+    position = np.arange(len(own)) - np.repeat(starts, lengths)
+    own = own.set_column(
+        COMMENTS.get_field_index("position"), "position", pa.array(position.astype(np.int32))
+    )
+    chunks.write_table(posts_to, posts.select(POSTS.names).cast(POSTS))
+    chunks.write_table(comments_to, own.select(COMMENTS.names).cast(COMMENTS))
+    return Joined(len(posts), len(own), duplicates, len(said) - int(pc.sum(pc.is_valid(order)).as_py() or 0))
+
+
+def first_posts(pieces: Sequence[Path], limit: int) -> set[str]:
+    """The ids of the first so many posts of every platform, in the order of reading."""
+    counts: dict[str, set[str]] = {}
+    for name in pieces:
+        path = name.with_suffix(".posts.arrow")
+        if path.exists():
+            with pa.memory_map(str(path)) as file:
+                table = pa.ipc.open_file(file).read_all().select(["id", "source", "_row"]).sort_by("_row")
+                for source, identifier in zip(
+                    table["source"].to_pylist(), table["id"].to_pylist(), strict=True
+                ):
+                    ids = counts.setdefault(source, set())
+                    if len(ids) < limit:
+                        ids.add(identifier)
+    return set().union(*counts.values()) if counts else set()
