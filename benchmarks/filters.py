@@ -257,7 +257,7 @@ def naively(dump: Path) -> float:
 
 # ---- the peer ----------------------------------------------------------------------------------------------
 
-PEER = "py-data-juicer==1.6.1"
+PEER = ("py-data-juicer==1.6.1", "aiohttp")  # which it imports and does not name
 CHAINS = {"filters": ("length", "words"), "chain": ("length", "words", "duplicates")}
 
 
@@ -329,9 +329,9 @@ def environment(folder: Path) -> Path:
     """A virtual environment with the peer, made once; its packages never meet ours."""
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
-        sys.stderr.write(f"installing {PEER} into {folder} (some minutes)\n")
+        sys.stderr.write(f"installing {PEER[0]} into {folder} (some minutes)\n")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", PEER], check=True, stdout=sys.stderr)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True, stdout=sys.stderr)
         (folder / "ready").touch()
     return python
 

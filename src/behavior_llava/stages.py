@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -301,9 +302,18 @@ class Run:
         config = self.config.build.model_dump(mode="json", include={"filters", "splits"})
         with self.stage("build/posts", config, {"collect": collected}) as (stage, facts):
             if facts is not None:
-                store = funnel.Store(self.folder / "build" / "measures", collected.fingerprint)
-                facts |= blift.select(self.config.build, collected.folder, stage.folder, store)
+                facts |= blift.select(
+                    self.config.build, collected.folder, stage.folder, self._measures_of(collected)
+                )
         return stage
+
+    def _measures_of(self, collected: Stage) -> funnel.Store:
+        """Where the filters' measures of these posts are kept; those of other posts are let go."""
+        folder = self.folder / "build" / "measures"
+        for other in folder.glob("*"):
+            if other.name != collected.fingerprint:
+                shutil.rmtree(other)
+        return funnel.Store(folder / collected.fingerprint, collected.fingerprint)
 
     def nothing_left(self) -> str | None:
         """Why no post passed the filters, as a clause; None where some did."""

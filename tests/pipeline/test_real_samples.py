@@ -122,16 +122,18 @@ def test_every_post_of_the_dump_ends_as_counted_media_missing(
     words = [str(ROOT / "configs" / "real_reddit.yaml")]
     said = finish(["build", *words], cwd=place)
     assert "Traceback" not in said
-    assert re.search(r"none of 652 posts is left \(dropped: deleted 42, nsfw 19, media_missing 591\)", said)
+    assert re.search(r"none of 652 posts is left \(dropped: nsfw 23, deleted 38, media_missing 591\)", said)
     run = place / "runs" / "real_reddit"
     collected = manifest(run, "collect")
-    assert (collected["records"], collected["posts"], collected["comments"]) == (739, 652, 615)
+    assert (collected["records"], collected["posts"], collected["comments"]) == (739 + 929, 652, 615)
+    assert collected["comments_without_post"] == 314
     assert collected["faults"] == {"media_missing": 652, "not_media": 87}
     selected = manifest(run, "build/posts")
     assert (selected["rows_in"], selected["kept"], selected["splits"]) == (652, 0, {})
     dropped = [row for row in selected["survivors"]["reddit"] if row["table"] == "posts"]
     assert sum(row["dropped"] for row in dropped) == 652
-    assert {path.name for path in run.iterdir() if path.is_dir()} == {"fetched", "collect", "build"}
+    folders = {path.name for path in run.iterdir() if path.is_dir()}
+    assert folders == {"fetched", "read", "measured", "collect", "build"}
 
     # to train on nothing is refused, before the base is trained
     said = finish(["train", *words], cwd=place, code=2)

@@ -27,6 +27,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from behavior_llava.core import media
+from behavior_llava.core import workers as processes
 from behavior_llava.core.media import MediaFault
 from behavior_llava.core.workers import Workers
 
@@ -776,20 +777,20 @@ def test_one_bad_call_of_many_quick_ones_is_blamed_and_the_others_are_not(proces
 def test_quick_calls_travel_together_and_slow_ones_alone() -> None:
     with Workers(os.path.basename, processes=1) as workers:
         sent: list[int] = []
-        original = workers._Worker.send
+        original = processes._Worker.send
 
         def send(worker: Any, jobs: Any, **options: Any) -> bool:
             sent.append(len(jobs))
             return original(worker, jobs, **options)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers._Worker, "send", send)
+            patch.setattr(processes._Worker, "send", send)
             assert len(list(workers.map((f"{number}",) for number in range(2000)))) == 2000
             assert max(sent) > 4
             assert len(sent) < 1000
         sent.clear()
     with Workers(sleep_and_say, processes=1) as workers, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers._Worker, "send", send)
+        patch.setattr(processes._Worker, "send", send)
         assert list(workers.map((number,) for number in range(6))) == list(range(6))
         assert set(sent) == {1}
 

@@ -123,7 +123,7 @@ def blocks(path: Path, size: int | None = None) -> Iterator[Block]:
             number += len(block)
             del held[:end]
             yield block
-        if len(held) > MAX_LINE_BYTES:
+        if len(held) > max(size, MAX_LINE_BYTES):
             skipping = True
             held.clear()
     if skipping:

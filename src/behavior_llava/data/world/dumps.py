@@ -22,7 +22,7 @@ START_UTC = 1_590_969_600
 """1 June 2020."""
 MONTH_S = 30 * 86_400
 POOL = 6000
-"""Different sentences; most comments have two, so few are equal."""
+"""Different sentences; a comment has two or three, so few are equal."""
 
 SHARES = {
     "not_media": 0.10,
@@ -147,9 +147,9 @@ def _comments(created: np.ndarray, number: int, rng: np.random.Generator) -> Ite
             post = int(posts[index])
             identifier = np.base_repr(10_000_000_000 + start + place, 36).lower()
             is_bot, is_gone = bool(draw["bot"][place]), bool(draw["deleted"][place])
-            text = pool[first[place]]
+            text = f"{pool[first[place]]} {pool[second[place] % POOL]}"
             if second[place] < POOL:
-                text += " " + pool[second[place]]
+                text += " " + pool[(first[place] + second[place]) % POOL]
             yield {
                 "id": identifier,
                 "name": f"t1_{identifier}",
