@@ -13,6 +13,7 @@ from behavior_llava.core.config import load
 from behavior_llava.core.errors import UserError
 from behavior_llava.data import doctor
 from behavior_llava.data.collect import CollectConfig, SourceConfig, collect, source_of, world_folder
+from behavior_llava.data.download import DownloadConfig
 from behavior_llava.stages import RunConfig
 
 
@@ -37,8 +38,8 @@ def findings(path: Path, scratch: Path, *, limit: int | None) -> list[doctor.Fin
     else:
         kind, settings = doctor.guess_source(path)
         config = CollectConfig(sources=(SourceConfig(kind=kind, settings=settings),))
-    # the doctor is to see what would stop a run
-    config = config.model_copy(update={"max_fault_rate": float("inf")})
+    # the doctor is to see what would stop a run, and asks no network
+    config = config.model_copy(update={"max_fault_rate": float("inf"), "download": DownloadConfig()})
     for number, entry in enumerate(config.sources):
         source, settings = source_of(entry)
         if source.fetch is not None:

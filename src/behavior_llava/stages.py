@@ -281,7 +281,8 @@ class Run:
             mark = fetched if isinstance(fetched, str) else fetched.fingerprint
             source, settings = source_of(self.config.collect.sources[number])
             parts = source.parts(settings, world_folder(self.folder, number))
-            self._states[number] = fingerprint([mark, *(part.key for part in parts)])
+            beside = [folder_state(path) for path in _paths(settings)]
+            self._states[number] = fingerprint([mark, beside, *(part.key for part in parts)])
         return self._states[number]
 
     def collected(self) -> Stage:
@@ -300,6 +301,7 @@ class Run:
         """Posts that passed the filters, divided."""
         collected = self.collected()
         config = self.config.build.model_dump(mode="json", include={"filters", "splits"})
+        config["default filters"] = fingerprint(blift.DEFAULT_FILTERS)
         with self.stage("build/posts", config, {"collect": collected}) as (stage, facts):
             if facts is not None:
                 facts |= blift.select(

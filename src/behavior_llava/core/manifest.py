@@ -87,6 +87,11 @@ def _commit() -> str | None:
     return result.stdout.strip() or None if result.returncode == 0 else None
 
 
+def code_version() -> str:
+    """Names the code that runs, by release and commit: what is kept between runs holds for one code only."""
+    return f"{metadata.version('behavior-llava')} {_commit()}"
+
+
 @cache
 def _versions() -> dict[str, str]:
     found = {}

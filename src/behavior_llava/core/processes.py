@@ -29,7 +29,8 @@ class _Forward(logging.Handler):
         self._connection.send(("log", (record.name, record.levelno, record.getMessage())))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Runs in a thread of a child: ends it as soon as its parent is gone, even by kill -9."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -38,7 +39,7 @@ def _end_with_parent() -> None:
 
 def _serve(connection: Connection, function: Callable[..., None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     log = logging.getLogger("behavior_llava")
     log.addHandler(_Forward(connection))
     log.setLevel(logging.INFO)

@@ -171,12 +171,10 @@ class Part:
     Attributes:
         key: names it and the state it was found in; equal keys promise equal contents.
         content: what the source needs to read it; picklable and small.
-        has_posts: False where it holds comments alone.
     """
 
     key: str
     content: Any
-    has_posts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

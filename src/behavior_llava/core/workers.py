@@ -17,6 +17,7 @@ import multiprocessing.context
 import os
 import resource
 import signal
+import threading
 import time
 import warnings
 from collections import deque
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from behavior_llava.core.media import OUT_OF_MEMORY, MediaFault
+from behavior_llava.core.processes import end_with_parent
 
 TIMEOUT, CRASHED = "decoder_timeout", "decoder_crashed"
 """Reasons that cost a process, as OUT_OF_MEMORY does; these are quarantined."""
@@ -92,6 +94,7 @@ def _serve(
     memory_gib: float | None,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
+    threading.Thread(target=end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # files would tell of themselves on the terminal
     _limit(memory_gib)
     connection.send("ready")

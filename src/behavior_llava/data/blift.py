@@ -205,7 +205,10 @@ def _divide(folder: Path, config: SplitConfig) -> dict[str, int]:
     for file in files:
         table = pq.read_table(file)
         rows = daft.from_arrow(table).join(places, on="id").sort("id")
-        chunks.write_table(file, rows.to_arrow().cast(_SELECTED))
+        divided_rows = rows.to_arrow().cast(_SELECTED)
+        if divided_rows.num_rows != table.num_rows:
+            raise RuntimeError(f"{file.name}: {table.num_rows} posts, {divided_rows.num_rows} with a split")
+        chunks.write_table(file, divided_rows)
     counts = places.groupby("split").agg(col("id").count().alias("posts")).to_pydict()
     return dict(sorted(zip(counts["split"], counts["posts"], strict=True)))
 
@@ -260,6 +263,8 @@ def selected(folder: Path) -> Iterator[Selected]:
                 own = list(waiting[1])
                 waiting = next(by_post, None)
             yield Selected(post_from_row(row, own), row["split"], row["cluster"])
+        if waiting is not None:
+            raise RuntimeError(f"{file.name}: comments whose post is not there")
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

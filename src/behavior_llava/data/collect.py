@@ -7,30 +7,23 @@ its row, a record that cannot be parsed a counted fault. Called by stages.py's c
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from behavior_llava.core import chunks, media
 from behavior_llava.core.config import Config
 from behavior_llava.core.discover import get
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import fingerprint
 from behavior_llava.core.progress import progress
-from behavior_llava.core.schema import POSTS, Source
-from behavior_llava.core.workers import Workers
-from behavior_llava.data import joining, reading
-from behavior_llava.data.download import DownloadConfig, Ledger, Wanted, download
+from behavior_llava.core.schema import Source
+from behavior_llava.data import joining, measuring, reading
+from behavior_llava.data.download import DownloadConfig
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -109,13 +102,12 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             ):
                 pieces[number].append(piece.name)
                 faults.update(piece.faults)
-                new = sum(piece.posts.values()) + piece.comments
-                rows, records = rows + new, records + new + sum(piece.faults.values())
-                advance(new)
+                rows += piece.rows
+                records += piece.posts + piece.comments + sum(piece.faults.values())
+                advance(piece.posts + piece.comments)
     joined = _join(pieces, joining.num_buckets(rows), folder / "joined", limit, config.processes)
     posts = sum(part.posts for part in joined)
     faults["duplicate_id"] += sum(part.duplicates for part in joined)
-    orphans = sum(part.orphans for part in joined)
     if not posts:
         shutil.rmtree(folder / "joined")
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted((+faults).items()))
@@ -124,8 +116,15 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             where="collect.sources",
             remedy="check the paths and the formats in the config",
         )
-    downloads = _download(config.download, run / "media", folder / "joined" / "posts", posts)
-    media_faults = _measure(config, run, folder, posts)
+    downloads = measuring.fetch(config.download, run / "media", folder / "joined" / "posts")
+    media_faults = measuring.measure(
+        run,
+        folder,
+        posts,
+        processes=config.processes,
+        timeout_s=config.timeout_s,
+        fetched=config.download.enabled,
+    )
     # a limit leaves posts out, but the faults between them were read: each share has its own whole
     broken = _num_broken(faults) + _num_broken(media_faults)
     fault_rate = _num_broken(faults) / records + _num_broken(media_faults) / posts
@@ -145,7 +144,8 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
         "records": records,
         "posts": posts,
         "comments": sum(part.comments for part in joined),
-        "comments_without_post": orphans,
+        "comments_without_post": sum(part.orphans for part in joined),
+        "comments_repeated": sum(part.repeated for part in joined),
         "downloads": dict(sorted(downloads.items())),
         "faults": dict(sorted((+faults).items())),
     }
@@ -159,8 +159,9 @@ def _join(
     pieces: Sequence[Sequence[Path]], buckets: int, folder: Path, limit: int | None, processes: int
 ) -> list[joining.Joined]:
     """Joins all buckets, as many at a time as there are processes: Arrow's work needs none of its own."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    for old in (folder, folder.parent / "posts", folder.parent / "comments"):
+        if old.exists():
+            shutil.rmtree(old)  # of an earlier start, which may have had other buckets
     for kind in ("posts", "comments"):
         (folder / kind).mkdir(parents=True)
     ids = None
@@ -180,151 +181,3 @@ def _join(
             found.append(part)
             advance()
         return found
-
-
-# ---- media -------------------------------------------------------------------------------------------------
-
-CHUNK = 512
-"""Posts whose media are measured at a time; what a kill costs at most."""
-
-_MEASURED = pa.schema(
-    [
-        POSTS.field(name)
-        for name in (
-            "media_sha256",
-            "media_dhash",
-            "media_width",
-            "media_height",
-            "media_fault",
-            "duration_s",
-        )
-    ]
-)
-
-
-def _download(config: DownloadConfig, media_folder: Path, posts: Path, number: int) -> Counter[str]:
-    """Fetches the media that are not at hand, where the config asks for it; counts by outcome.
-
-    What was taken away is not fetched. YouTube's pages hold no file: its videos come from a download tool.
-    """
-    if not config.enabled:
-        return Counter()
-    columns = ["id", "media_url", "media_path", "media_kind", "removed_by"]
-
-    def wanted() -> Iterator[Wanted]:
-        for part in sorted(posts.iterdir()):
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=CHUNK, columns=columns):
-                for row in batch.to_pylist():
-                    if _is_wanted(row):
-                        yield Wanted(row["id"], row["media_url"], row["media_kind"])
-
-    with progress("downloading media", None) as advance:
-        return download(config, media_folder, wanted(), done=advance)
-
-
-def _is_wanted(row: dict[str, Any]) -> bool:
-    if row["media_path"] is not None or row["removed_by"] is not None or row["media_url"] is None:
-        return False
-    return _WATCH_PAGE.match(row["media_url"]) is None
-
-
-_WATCH_PAGE = re.compile(r"https?://([\w-]+\.)*(youtube|youtu\.be|youtube-nocookie)\b", re.IGNORECASE)
-
-
-def _measure(config: CollectConfig, run: Path, folder: Path, posts: int) -> Counter[str]:
-    """Completes every joined bucket with what the media files are; returns the reasons of unusable ones."""
-    faults: Counter[str] = Counter()
-    used: set[Path] = set()
-    kept = run / "measured"
-    kept.mkdir(exist_ok=True)
-    for kind in ("posts", "comments"):
-        (folder / kind).mkdir(exist_ok=True)
-    with (
-        progress("looking at media files", posts) as advance,
-        Workers(
-            media.measure,
-            processes=config.processes,
-            timeout_s=config.timeout_s,
-            quarantine=kept / "quarantine.jsonl",
-        ) as workers,
-        ExitStack() as open_while,
-    ):
-        ledger = open_while.enter_context(Ledger(run / "media")) if config.download.enabled else None
-        for part in sorted((folder / "joined" / "posts").iterdir()):
-            done = []
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=CHUNK):
-                rows = batch.to_pylist()
-                if ledger is not None:
-                    _take_downloads(rows, ledger)
-                states = [_state(row) for row in rows]
-                place = kept / f"{fingerprint(states)}.parquet"
-                if not place.exists():
-                    chunks.write_table(place, _measured(rows, workers))
-                used.add(place)
-                measured = pq.read_table(place)
-                faults.update(value for value in measured["media_fault"].to_pylist() if value is not None)
-                paths = pa.array([row["media_path"] for row in rows], pa.string())
-                done.append(_completed(pa.Table.from_batches([batch]), paths, measured))
-                advance(len(rows))
-            whole = pa.concat_tables([POSTS.empty_table(), *done])
-            chunks.write_table(folder / "posts" / part.name, whole)
-            comments = folder / "joined" / "comments" / part.name
-            (folder / "comments" / part.name).unlink(missing_ok=True)
-            (folder / "comments" / part.name).hardlink_to(comments)
-    for place in set(kept.glob("*.parquet")) - used:
-        place.unlink()
-    return faults
-
-
-def _take_downloads(rows: list[dict[str, Any]], ledger: Ledger) -> None:
-    """Gives posts the files that were fetched for them."""
-    for row in rows:
-        found = ledger.lookup(row["media_url"]) if _is_wanted(row) else None
-        if found is not None:
-            row["media_path"] = found.path
-
-
-def _state(row: dict[str, Any]) -> tuple[Any, ...]:
-    """The file of a post in its present state."""
-    if row["media_path"] is None:
-        return (row["id"],)
-    try:
-        found = Path(row["media_path"]).stat()
-    except OSError:
-        return (row["id"], row["media_path"])
-    return (row["id"], row["media_path"], row["media_kind"], found.st_size, found.st_mtime_ns)
-
-
-def _measured(rows: list[dict[str, Any]], workers: Workers) -> pa.Table:
-    found = [row for row in rows if row["media_path"] is not None]
-    files = [(Path(row["media_path"]), row["media_kind"]) for row in found]
-    results = dict(zip([row["id"] for row in found], workers.map(files), strict=True))
-    return pa.Table.from_pylist([_facts(results.get(row["id"])) for row in rows], schema=_MEASURED)
-
-
-def _facts(result: media.Measured | media.MediaFault | None) -> dict[str, Any]:
-    if result is None:
-        return {"media_fault": "media_missing"}
-    if isinstance(result, media.MediaFault):
-        return {"media_fault": result.reason}
-    return {
-        "media_sha256": result.sha256,
-        "media_dhash": result.dhash,
-        "media_width": result.width,
-        "media_height": result.height,
-        "duration_s": result.duration_s,
-    }
-
-
-def _completed(posts: pa.Table, paths: pa.Array, measured: pa.Table) -> pa.Table:
-    """Posts with their files and measured columns; a file's own duration wins over the platform's rounded
-    one.
-    """
-    place = posts.schema.get_field_index("media_path")
-    posts = posts.set_column(place, POSTS.field("media_path"), paths)
-    for name in measured.column_names:
-        values = measured[name]
-        if name == "duration_s":
-            values = pc.coalesce(values, posts[name])
-        posts = posts.set_column(posts.schema.get_field_index(name), POSTS.field(name), values)
-    return posts.cast(POSTS)

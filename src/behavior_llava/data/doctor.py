@@ -165,7 +165,7 @@ def _faults(told: Mapping[str, Any]) -> Iterator[Finding]:
     """Records that became no post; media faults are the filters' findings."""
     known = ("media_", "image_", "video_", "decoder_")
     for reason, count in told["faults"].items():
-        if reason.startswith(known):
+        if reason.startswith(known) and reason != "media_outside":  # which is a record's
             continue
         normal = reason in NOT_FAULTS
         what, remedy = _FAULTS.get(
@@ -175,11 +175,11 @@ def _faults(told: Mapping[str, Any]) -> Iterator[Finding]:
     if told["comments_without_post"]:
         yield Finding(
             "orphans",
-            "comments whose post is in none of the files",
+            "comments whose post is not among the images and videos read",
             told["comments_without_post"],
             told["comments"] + told["comments_without_post"],
             "note",
-            "nothing, unless the submissions of that month are missing",
+            "nothing: most belong to text posts; else add the submissions of their month",
         )
 
 

@@ -9,7 +9,10 @@ must add up. blift.py calls this after collect.
 from __future__ import annotations
 
 import difflib
+import shutil
 import tempfile
+import uuid
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +27,9 @@ from pydantic import BaseModel, ValidationError
 
 from behavior_llava.core import chunks, discover
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import fingerprint
+from behavior_llava.core.manifest import code_version, fingerprint
 from behavior_llava.core.schema import Filter
+from behavior_llava.data.joining import BUCKET_ROWS
 
 
 @dataclass
@@ -45,16 +49,11 @@ class Bucket:
     left_posts: daft.DataFrame = field(init=False)
     left_comments: daft.DataFrame = field(init=False)
     is_collected: bool = True
-    times_set_down: int = 0
 
     def set_down(self, folder: Path) -> None:
         """Puts what is left on disk, so that memory holds no other bucket's while the next is worked on."""
         for table in ("left_posts", "left_comments"):
-            rows = getattr(self, table).to_arrow()
-            self.times_set_down += 1
-            place = folder / f"{self.name}_{self.times_set_down}.parquet"
-            chunks.write_table(place, rows)
-            setattr(self, table, daft.read_parquet(str(place)))
+            setattr(self, table, _set_down(getattr(self, table), folder))
 
     def full_posts(self) -> daft.DataFrame:
         """The posts that are left, as collected."""
@@ -183,6 +182,13 @@ def _check_ids(bucket: Bucket) -> None:
         raise UserError(f"{count} comments whose post is not there", where="comments", remedy="collect again")
 
 
+def _set_down(table: daft.DataFrame, folder: Path) -> daft.DataFrame:
+    """The table on disk, written as it streams by."""
+    place = folder / uuid.uuid4().hex
+    table.write_parquet(str(place), compression="zstd")
+    return daft.read_parquet(f"{place}/*.parquet")
+
+
 def _parted(table: daft.DataFrame, keep: daft.Expression) -> tuple[daft.DataFrame, daft.DataFrame]:
     """Kept and dropped rows; a measure that is null drops."""
     measured = table.with_column("_keep", keep.fill_null(False)).collect()
@@ -208,7 +214,7 @@ class Store:
         """The table of this key, measured now if it is not there."""
         if self.folder is None:
             return measured().collect()
-        place = self.folder / f"{fingerprint([self.mark, key])}.parquet"
+        place = self.folder / f"{fingerprint([code_version(), self.mark, key])}.parquet"
         if not place.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             chunks.write_table(place, measured().to_arrow())
@@ -230,11 +236,10 @@ def _once(bucket: Bucket, steps: Sequence[Step], table: str, store: Store) -> da
         for prefix, step in sorted(chosen.items()):
             posts, comments = (result, bucket.comments) if table == "posts" else (bucket.posts, result)
             after = step.declared.measure(posts, comments, step.params)
+            _check_measured(step, collected, after)
             new = [name for name in after.column_names if name not in result.column_names]
             result = after.with_columns({prefix + name: col(name) for name in new}).exclude(*new)
         stored = [name for name in result.column_names if name not in collected.column_names]
-        for step in chosen.values():
-            _check_measured(step, collected, result)
         return result.select(*ids, *stored).sort("id")
 
     return store.kept(["once", bucket.name, table, sorted(chosen)], measured)
@@ -358,36 +363,59 @@ def _pool(buckets: list[Bucket], fates: list[daft.DataFrame], tally: _Tally, scr
     tally.pooled_posts = moves.count_rows()
     if not tally.pooled_posts:
         return buckets
-    touched = moves.select(col("_gone").alias("_post")).concat(moves.select(col("_to").alias("_post")))
-    touched = touched.distinct().collect()
-    together = buckets[0]
+    together = [buckets[0]]
     if len(buckets) > 1:
-        together = Bucket(
-            # a later filter that pools takes from this bucket like from any other
-            f"pooled{sum(bucket.name.startswith('pooled') for bucket in buckets)}",
-            reduce(daft.DataFrame.concat, [bucket.posts for bucket in buckets if bucket.is_collected]),
-            reduce(daft.DataFrame.concat, [bucket.comments for bucket in buckets if bucket.is_collected]),
+        together = _gathered(buckets, moves, scratch)
+        buckets = [*buckets, *together]
+    for bucket in together:
+        left = bucket.left_comments.collect()
+        tally.pooled_comments += left.join(
+            moves, left_on="post_id", right_on="_gone", how="semi"
+        ).count_rows()
+        moved = left.join(moves, left_on="post_id", right_on="_gone", how="left")
+        to = daft.functions.coalesce(col("_to"), col("post_id"))
+        bucket.left_comments = moved.with_column("post_id", to).select(*left.column_names)
+        bucket.set_down(scratch)
+    return buckets
+
+
+def _gathered(buckets: list[Bucket], moves: daft.DataFrame, scratch: Path) -> list[Bucket]:
+    """New buckets with the threads at both ends of the moves, which are taken out of the old ones."""
+    ends = moves.select(col("_gone").alias("_post"), col("_to").alias("_thread"))
+    ends = ends.concat(moves.select(col("_to").alias("_post"), col("_to").alias("_thread"))).distinct()
+    ends = ends.collect()
+    found: dict[str, list[daft.DataFrame]] = {"left_posts": [], "left_comments": []}
+    for bucket in buckets:
+        for table, key in (("left_posts", "id"), ("left_comments", "post_id")):
+            left = getattr(bucket, table).collect()
+            moving = left.join(ends, left_on=key, right_on="_post").select(*left.column_names, "_thread")
+            found[table].append(_set_down(moving, scratch))
+            setattr(bucket, table, left.join(ends, left_on=key, right_on="_post", how="anti"))
+        bucket.set_down(scratch)
+    posts, comments = (reduce(daft.DataFrame.concat, tables) for tables in found.values())
+    collected = [bucket for bucket in buckets if bucket.is_collected]
+    number = -(-comments.count_rows() // BUCKET_ROWS) or 1
+    round_ = len({bucket.name.split("_")[0] for bucket in buckets if not bucket.is_collected})
+    gathered = []
+    for place in range(number):
+        bucket = Bucket(
+            # a later filter that pools takes from these buckets like from any other
+            f"pooled{round_}_{place:04d}",
+            reduce(daft.DataFrame.concat, [other.posts for other in collected]),
+            reduce(daft.DataFrame.concat, [other.comments for other in collected]),
             is_collected=False,
         )
-        posts, comments = [], []
-        for bucket in buckets:
-            for table, key, found in (("left_posts", "id", posts), ("left_comments", "post_id", comments)):
-                left = getattr(bucket, table).collect()
-                found.append(left.join(touched, left_on=key, right_on="_post", how="semi").collect())
-                setattr(bucket, table, left.join(touched, left_on=key, right_on="_post", how="anti"))
-            bucket.set_down(scratch)
-        together.left_posts = reduce(daft.DataFrame.concat, posts).collect()
-        together.left_comments = reduce(daft.DataFrame.concat, comments).collect()
-        buckets = [*buckets, together]
-    names = together.left_comments.column_names
-    moved = together.left_comments.join(moves, left_on="post_id", right_on="_gone", how="left")
-    tally.pooled_comments = together.left_comments.join(
-        moves, left_on="post_id", right_on="_gone", how="semi"
-    ).count_rows()
-    to = daft.functions.coalesce(col("_to"), col("post_id"))
-    together.left_comments = moved.with_column("post_id", to).select(*names).collect()
-    together.set_down(scratch)
-    return buckets
+        is_here = _hashed(col("_thread")) % lit(number) == lit(place)
+        for table, rows in (("left_posts", posts), ("left_comments", comments)):
+            setattr(bucket, table, rows.where(is_here).exclude("_thread").collect())
+        gathered.append(bucket)
+    return gathered
+
+
+@daft.func.batch(return_dtype=daft.DataType.int64())
+def _hashed(names: daft.Series) -> Any:  # Daft's types want Any
+    """A hash that is the same in every version and on every engine."""
+    return [zlib.crc32(name.encode()) for name in names.to_pylist()]
 
 
 # ---- the whole ---------------------------------------------------------------------------------------------
@@ -428,7 +456,7 @@ def run(
             if segment[0].declared.looks_at == "all":
                 step = segment.pop(0)
                 whole = Funnel(buckets, [])
-                everything = _measures(step, whole.posts, whole.comments).collect()
+                everything = _set_down(_measures(step, whole.posts, whole.comments), scratch)
                 fates = []
                 for bucket in buckets:
                     fates += _apply(bucket, step, everything, tallies[step.place], dropped_dir)
@@ -463,5 +491,7 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
     """A place for what is left between filters; removed at the end."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("left_*"):
+            shutil.rmtree(old)  # of a start that was killed
     with tempfile.TemporaryDirectory(dir=folder, prefix="left_") as place:
         yield Path(place)

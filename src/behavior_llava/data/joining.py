@@ -32,19 +32,22 @@ class Joined:
     """Counts of one bucket.
 
     Attributes:
-        posts: kept, by source. duplicates: records of a post that another record of it replaced.
-        orphans: comments whose post was not read.
+        posts, comments: kept. duplicates: records of a post that another record of it replaced.
+        repeated: comments that a later record of them replaced, or that came with a replaced record of their
+            post. orphans: comments whose post was not read. limited: those of posts beyond the limit.
     """
 
     posts: int
     comments: int
     duplicates: int
+    repeated: int
     orphans: int
+    limited: int
 
 
 def num_buckets(rows: int) -> int:
     """How many buckets so many rows want."""
-    return min(max(1, -(-rows // BUCKET_ROWS)), 1024)
+    return max(1, -(-rows // BUCKET_ROWS))
 
 
 def _bucket(pieces: Sequence[Path], kind: str, schema: pa.Schema, low: int, high: int) -> pa.Table:
@@ -58,8 +61,9 @@ def _bucket(pieces: Sequence[Path], kind: str, schema: pa.Schema, low: int, high
             continue
         with pa.memory_map(str(path)) as file:
             table = pa.ipc.open_file(file).read_all()
-            keys = table["_key"].combine_chunks().to_numpy()
-            first, last = np.searchsorted(keys, [low, high])
+            keys = table["_key"].chunk(0).to_numpy()  # written as one chunk
+            first = np.searchsorted(keys, np.uint32(low))
+            last = len(keys) if high == _KEYS else np.searchsorted(keys, np.uint32(high))
             part = table.slice(first, last - first)
             places = (np.int64(number) << 32) + part["_row"].combine_chunks().to_numpy().astype(np.int64)
             # copied, so that the file is let go of
@@ -107,6 +111,7 @@ def join(
     order = pc.index_in(said["post_id"], value_set=posts["id"].combine_chunks())
     said = said.append_column("_post", order)
     own = said.filter(pc.is_valid(order))
+    belonging = len(own)
     # comments that came with a record of the post stand or fall with it
     winner = posts["_place"].combine_chunks().take(own["_post"].combine_chunks())
     record = pc.add(pc.bit_wise_and(own["_place"], -(2**32)), pc.cast(own["_came_with"], pa.int64()))
@@ -123,7 +128,9 @@ def join(
     )
     chunks.write_table(posts_to, posts.select(POSTS.names).cast(POSTS))
     chunks.write_table(comments_to, own.select(COMMENTS.names).cast(COMMENTS))
-    return Joined(len(posts), len(own), duplicates, len(said) - int(pc.sum(pc.is_valid(order)).as_py() or 0))
+    known = int(pc.sum(pc.is_in(said["post_id"], value_set=found["id"].combine_chunks())).as_py() or 0)
+    repeated, orphans, limited = belonging - len(own), len(said) - known, known - belonging
+    return Joined(len(posts), len(own), duplicates, repeated, orphans, limited)
 
 
 def first_posts(pieces: Sequence[Path], limit: int) -> set[str]:
@@ -133,7 +140,8 @@ def first_posts(pieces: Sequence[Path], limit: int) -> set[str]:
         path = name.with_suffix(".posts.arrow")
         if path.exists():
             with pa.memory_map(str(path)) as file:
-                table = pa.ipc.open_file(file).read_all().select(["id", "source", "_row"]).sort_by("_row")
+                table = pa.ipc.open_file(file).read_all().select(["id", "source", "_row"])
+                table = table.sort_by("_row")
                 for source, identifier in zip(
                     table["source"].to_pylist(), table["id"].to_pylist(), strict=True
                 ):

@@ -28,9 +28,9 @@ def file_key(*paths: Path) -> str:
     for path in paths:
         try:
             found = path.stat()
-            states.append((path.name, str(path), found.st_size, found.st_mtime_ns))
+            states.append((path.name, str(path.absolute()), found.st_size, found.st_mtime_ns))
         except OSError:  # a dangling link: reading it will say so
-            states.append((path.name, str(path), None, None))
+            states.append((path.name, str(path.absolute()), None, None))
     return fingerprint(states)
 
 

@@ -8,12 +8,12 @@ records, and the rest is read. Called by data/collect.py, which joins the rows.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from behavior_llava.core import discover, media
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import fingerprint, write_json
+from behavior_llava.core.manifest import code_version, fingerprint, write_json
 from behavior_llava.core.schema import (
     COMMENTS,
     POSTS,
@@ -56,13 +56,17 @@ class Piece:
     """What one piece gave: `name` with .posts.arrow and .comments.arrow, where there were any, and counts.
 
     Attributes:
-        faults: by reason. posts: records that became a post, by source. comments: those that came apart.
+        faults: by reason. posts: records that became a post. comments: those that came apart. rows: of posts
+            and of all comments.
+        is_lost: its process was ended by a limit of time or memory, or crashed; all its records are faults.
     """
 
     name: Path
     faults: dict[str, int]
-    posts: dict[str, int]
+    posts: int
     comments: int
+    rows: int
+    is_lost: bool
 
 
 def settings_of(source: Source, values: dict[str, Any], kind: str) -> Any:
@@ -94,53 +98,46 @@ def read(
     source: Source = discover.get("data.sources", "SOURCE", kind, where="collect.sources")
     settings = settings_of(source, values, kind)
     # another version of us or of the tables reads everything again
-    version = [kind, values, metadata.version("behavior-llava"), str(POSTS_READ), str(COMMENTS_READ)]
+    version = [kind, values, code_version(), str(POSTS_READ), str(COMMENTS_READ)]
     place = kept / fingerprint(version)
     for other in kept.glob("*"):
         if other != place:
             shutil.rmtree(other)
     work = _Work(source, settings, kind, values, place)
     with Workers(read_piece, processes=processes, timeout_s=timeout_s) as workers:
-        results = workers.map(work.waiting(fetched), ahead=2)
-        for result, name, records in zip(results, work.names, work.sizes, strict=False):
+        for result in workers.map(work.waiting(fetched), ahead=2):
+            name, records = work.handed_out.popleft()
             if isinstance(result, media.MediaFault):
-                _save(name, [], [], Counter({result.reason.replace("decoder", "reader"): records}))
-            yield Piece(name, **json.loads(name.with_suffix(".json").read_text(encoding="utf-8")))
-            work.is_done(name)
+                reason = result.reason.replace("decoder", "reader")
+                _save(name, [], [], Counter({reason: records}), is_lost=True)
+            piece = _piece(name)
+            yield piece
+            work.is_done(piece)
+        work.mark_whole()
     for other in place.glob("*"):
         if other.name not in work.keys:
             shutil.rmtree(other)
+
+
+def _piece(name: Path) -> Piece:
+    return Piece(name, **json.loads(name.with_suffix(".json").read_text(encoding="utf-8")))
 
 
 class _Work:
     """The parts of a source while they are read: what was handed out, and which part is whole.
 
     Attributes:
-        names, sizes: of the pieces handed out, in order; taken away as results come.
+        handed_out: names of pieces and their records, in order; taken away as results come.
+        keys: of the parts.
     """
 
     def __init__(self, source: Source, settings: Any, kind: str, values: dict[str, Any], place: Path) -> None:
-        self.source, self.settings, self.kind, self.values, self.place = (
-            source,
-            settings,
-            kind,
-            values,
-            place,
-        )
+        self.source, self.settings, self.kind, self.values = source, settings, kind, values
+        self.place = place
+        self.handed_out: deque[tuple[Path, int]] = deque()
         self.keys: set[str] = set()
-        self._names: deque[Path] = deque()
-        self._sizes: deque[int] = deque()
-        self._whole: dict[Path, int] = {}
-
-    @property
-    def names(self) -> Iterator[Path]:
-        while self._names:
-            yield self._names.popleft()
-
-    @property
-    def sizes(self) -> Iterator[int]:
-        while self._sizes:
-            yield self._sizes.popleft()
+        self._cut: dict[Path, int] = {}
+        self._read: Counter[Path] = Counter()
 
     def waiting(self, fetched: Path) -> Iterator[tuple[str, dict[str, Any], Any, str]]:
         """Arguments of `read_piece` for every piece; None in place of what is there already."""
@@ -149,14 +146,15 @@ class _Work:
                 raise UserError("one file stands twice in it", where=f"collect.sources ({self.kind})")
             self.keys.add(part.key)
             folder = self.place / part.key
-            number = -1
-            for number, piece in enumerate(self._pieces(part, folder)):
-                name = folder / f"{number:07d}"
-                self._names.append(name)
-                self._sizes.append(_num_records(piece))
-                is_there = name.with_suffix(".json").exists()
+            count = 0
+            for piece in self._pieces(part, folder):
+                name = folder / f"{count:07d}"
+                count += 1
+                self.handed_out.append((name, _num_records(piece)))
+                # what was lost to a limit of time or memory is tried again: the limits may be others now
+                is_there = name.with_suffix(".json").exists() and not _piece(name).is_lost
                 yield self.kind, self.values, None if is_there else piece, str(name)
-            self._whole[folder / f"{number:07d}"] = number + 1
+            self._cut[folder] = count
 
     def _pieces(self, part: Part, folder: Path) -> Iterator[Any]:
         finished = folder / PART
@@ -166,16 +164,23 @@ class _Work:
         folder.mkdir(parents=True, exist_ok=True)
         yield from [part] if self.source.pieces is None else self.source.pieces(self.settings, part)
 
-    def is_done(self, name: Path) -> None:
-        """Marks a part whose last piece is read, so that a later start does not even cut it again."""
-        if name in self._whole:
-            write_json(name.parent / PART, {"pieces": self._whole.pop(name)})
+    def is_done(self, piece: Piece) -> None:
+        """Counts a piece that is on disk; one that was lost keeps its part from being whole."""
+        self._read[piece.name.parent] += not piece.is_lost
+        self.mark_whole()
+
+    def mark_whole(self) -> None:
+        """Marks parts of which all is read, so that a later start does not even cut them again."""
+        for folder, count in list(self._cut.items()):
+            if self._read[folder] == count:
+                del self._cut[folder], self._read[folder]
+                write_json(folder / PART, {"pieces": count})
 
 
 def _num_records(piece: Any) -> int:
-    """How many records are lost with a piece that cannot be read."""
+    """How many records are lost with a piece that cannot be read: its length, or 1 where it tells none."""
     content = piece.content if isinstance(piece, Part) else piece
-    return max(1, len(content)) if isinstance(content, Sized) else 1
+    return max(1, len(content)) if isinstance(content, Sized) and not isinstance(content, str) else 1
 
 
 # ---- in a process of its own -------------------------------------------------------------------------------
@@ -200,7 +205,14 @@ def read_piece(kind: str, values: dict[str, Any], piece: Any, name: str) -> None
     _save(Path(name), posts, comments, faults)
 
 
-def _save(name: Path, posts: list[Post], comments: list[tuple[str, Comment]], faults: Counter[str]) -> None:
+def _save(
+    name: Path,
+    posts: list[Post],
+    comments: list[tuple[str, Comment]],
+    faults: Counter[str],
+    *,
+    is_lost: bool = False,
+) -> None:
     """Writes a piece's rows; the .json comes last and says that all is there."""
     rows = [row for post in posts for row in comment_rows(post)]
     came_with = [place for place, post in enumerate(posts) for _ in post.comments]
@@ -212,20 +224,22 @@ def _save(name: Path, posts: list[Post], comments: list[tuple[str, Comment]], fa
         ),
     }
     for kind, table in tables.items():
-        if table.num_rows:
+        path = name.with_suffix(f".{kind}.arrow")
+        if not table.num_rows:
+            path.unlink(missing_ok=True)  # left by an attempt that failed
+        else:
             ids = table["id" if kind == "posts" else "post_id"].to_pylist()
             keys = np.array([zlib.crc32(value.encode()) for value in ids], dtype=np.uint32)
             order = np.argsort(keys, kind="stable")
             keyed = table.take(pa.array(order))
             keyed = keyed.append_column(_ORDER[0], pa.array(keys[order]))
             keyed = keyed.append_column(_ORDER[1], pa.array(order.astype(np.uint32)))
-            path = name.with_suffix(f".{kind}.arrow")
-            part = path.with_suffix(".part")
+            part = path.with_suffix(f".{os.getpid()}.part")
             with pa.ipc.new_file(part, keyed.schema) as writer:
                 writer.write_table(keyed.combine_chunks())
             part.replace(path)
-    counts = Counter(post.source for post in posts)
-    told = {"faults": dict(faults), "posts": dict(counts), "comments": len(comments)}
+    told = {"faults": dict(faults), "posts": len(posts), "comments": len(comments)}
+    told |= {"rows": len(posts) + said.num_rows, "is_lost": is_lost}
     write_json(name.with_suffix(".json"), told)
 
 

@@ -46,8 +46,8 @@ class Params(BaseModel):
 
 
 _TOKEN = re.compile(r"\b\w\w+\b")
-_ROWS = 2048
-"""Rows of the similarity matrix at a time: a post may have ten thousand comments."""
+_ROWS, _CELLS = 2048, 20_000_000
+"""Rows of the similarity matrix at a time, and cells at most: a post may have ten thousand comments."""
 
 _MEASURED = DataType.list(DataType.struct({"id": DataType.string(), "stays_at": DataType.int64()}))
 _ALL = np.int64((1 << len(THRESHOLDS)) - 1)
@@ -86,8 +86,9 @@ def _stays_at(vectors: sparse.csr_array) -> np.ndarray:
     total = vectors.indptr.size - 1
     stays = np.full(total, _ALL)
     transposed = vectors.T.tocsr()
-    for start in range(0, total, _ROWS):
-        block = cast(Any, vectors[start : start + _ROWS] @ transposed)
+    step = max(1, min(_ROWS, _CELLS // max(total, 1)))
+    for start in range(0, total, step):
+        block = cast(Any, vectors[start : start + step] @ transposed)
         rows = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
         is_rival = (block.indices < rows) & (block.data > THRESHOLDS[0])
         rows, others = rows[is_rival], block.indices[is_rival]

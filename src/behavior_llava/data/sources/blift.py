@@ -15,13 +15,14 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import fingerprint, folder_state
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Comment, Fault, Part, Post, Source
 from behavior_llava.data import people, reddit_records, stores, table_rows
@@ -171,11 +172,23 @@ def list_parts(config: Config, folder: Path) -> Iterator[Part]:
         raise UserError("neither path nor hub", where="blift", remedy="say where the data set is")
     if config.media is not None and not config.media.is_dir():
         raise UserError("no such folder", where=config.media, remedy="set media to the folder of the media")
+    media = None if config.media is None else folder_state(config.media)
     for file in stores.find(config.path or folder / FETCHED, _is_wanted):
-        yield Part(file.key, file)
+        yield Part(fingerprint([file.key, media]), file)
 
 
-def pieces(config: Config, part: Part) -> Iterator[tuple[str, table_rows.Piece]]:
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one file, by its name."""
+
+    name: str
+    rows: table_rows.Piece
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def pieces(config: Config, part: Part) -> Iterator[Piece]:
     """A file's rows in pieces, each with the file's name.
 
     Raises:
@@ -183,15 +196,14 @@ def pieces(config: Config, part: Part) -> Iterator[tuple[str, table_rows.Piece]]
     """
     file: stores.File = part.content
     for piece in table_rows.cut(file, COLUMNS):
-        yield file.name, piece
+        yield Piece(file.name, piece)
 
 
-def read(config: Config, piece: tuple[str, table_rows.Piece]) -> Iterator[Post | Fault]:
+def read(config: Config, piece: Piece) -> Iterator[Post | Fault]:
     """A post with its comments, or a Fault, for each row of the communities."""
-    name, rows = piece
     communities = {community.lower() for community in config.communities or ()}
-    for number, row in rows.rows():
-        where = f"{name}:{number}"
+    for number, row in piece.rows.rows():
+        where = f"{piece.name}:{number}"
         if isinstance(row, str):
             yield Fault(row, where)
             continue

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import fingerprint, folder_state
 from behavior_llava.core.schema import Fault, Part, Post, Said, Source
 from behavior_llava.data import json_lines, parts, people, raw_values
 from behavior_llava.data.json_lines import Block
@@ -84,9 +85,11 @@ def list_parts(config: Config, folder: Path) -> Iterator[Part]:
     files = sorted(path for path in config.path.iterdir() if path.is_file() and _holds(path.name))
     if not any(_holds(path.name) != "comments" for path in files):
         raise UserError("no RS_*.zst or RS_*.ndjson file in the folder", where=config.path)
+    # posts are read again where the media beside them change, comments are not
+    media = None if config.media is None else folder_state(config.media)
     for path in files:
-        kind = _holds(path.name)
-        yield Part(parts.file_key(path), path, has_posts=kind != "comments")
+        key = parts.file_key(path)
+        yield Part(key if _holds(path.name) == "comments" else fingerprint([key, media]), path)
 
 
 def pieces(config: Config, part: Part) -> Iterator[Block | Path]:
@@ -134,7 +137,14 @@ def _wanted(communities: tuple[str, ...] | None) -> Callable[[bytes], bool]:
 def _is_of(record: Any, communities: tuple[str, ...] | None) -> bool:
     if not communities:
         return True
-    return str(record.get("subreddit")).lower() in {name.lower() for name in communities}
+    data = record.get("data")  # an API's wrapping
+    name = (data if isinstance(data, dict) else record).get("subreddit")
+    return str(name).lower() in _lower(communities)
+
+
+@cache
+def _lower(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
 
 
 def _read_listing(config: Config, path: Path) -> Iterator[Post | Said | Fault]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -651,26 +651,37 @@ def _sides(config: Config, folder: Path) -> dict[str, tuple[Source, Any]]:
     return sides
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part or piece of one side of the world in `folder`."""
+
+    side: str
+    folder: Path
+    inner: Any
+
+    def __len__(self) -> int:
+        return len(self.inner) if isinstance(self.inner, Sized) else 1
+
+
 def list_parts(config: Config, folder: Path) -> Iterator[Part]:
     """The files of every side that has posts: a world of none still has instruction data and benchmarks."""
-    for name, (source, settings) in _sides(config, folder).items():
+    for side, (source, settings) in _sides(config, folder).items():
         for part in source.parts(settings, folder):
-            yield Part(part.key, (name, folder, part), part.has_posts)
+            yield Part(part.key, Piece(side, folder, part))
 
 
-def pieces(config: Config, part: Part) -> Iterator[tuple[str, Path, Any]]:
+def pieces(config: Config, part: Part) -> Iterator[Piece]:
     """A part in the pieces of the source that reads it."""
-    name, folder, inner = part.content
-    source, settings = _sides(config, folder)[name]
-    for piece in [inner] if source.pieces is None else source.pieces(settings, inner):
-        yield name, folder, piece
+    whole: Piece = part.content
+    source, settings = _sides(config, whole.folder)[whole.side]
+    for inner in [whole.inner] if source.pieces is None else source.pieces(settings, whole.inner):
+        yield Piece(whole.side, whole.folder, inner)
 
 
-def read(config: Config, piece: tuple[str, Path, Any]) -> Iterator[Post | Said | Fault]:
+def read(config: Config, piece: Piece) -> Iterator[Post | Said | Fault]:
     """Posts of the world, read by the source of their real format; every one marked synthetic."""
-    name, folder, inner = piece
-    source, settings = _sides(config, folder)[name]
-    for item in source.read(settings, inner):
+    source, settings = _sides(config, piece.folder)[piece.side]
+    for item in source.read(settings, piece.inner):
         yield replace(item, is_synthetic=True) if isinstance(item, Post) else item
 
 

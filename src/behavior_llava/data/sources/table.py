@@ -415,11 +415,13 @@ def read(config: Config, piece: Piece) -> Iterator[Post | Fault]:
 
 
 def _resolved(post: Post, media: Path, where: str) -> Post | Fault:
+    """The post with the whole path of its media, whether the file is there by now or not."""
+    name = post.media_path or ""
     try:
-        path = raw_values.file_inside(media, post.media_path or "")
+        path = raw_values.file_inside(media, name) or media.resolve() / name
     except ValueError:
         return Fault("media_outside", where)
-    return replace(post, media_path=None if path is None else str(path))
+    return replace(post, media_path=str(path))
 
 
 EXAMPLES = (

@@ -114,7 +114,7 @@ def _other_parts(config: Config, besides: youtube_files.Besides) -> Iterator[Par
 
     def part(piece: Piece, has_posts: bool = True) -> Part:
         state = besides.of_folders(piece.paths) if has_posts else None
-        return Part(fingerprint([file_key(*piece.paths), state]), piece, has_posts)
+        return Part(fingerprint([file_key(*piece.paths), state]), piece)
 
     for path in walk(config.path, youtube_files.is_other):
         found = youtube_files.kind_of(path, config.path)
