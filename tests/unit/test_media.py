@@ -25,7 +25,7 @@ from behavior_llava.core import media
 from behavior_llava.core.media import FrameStore, MediaFault
 from behavior_llava.core.schema import Media
 from behavior_llava.core.workers import Workers
-from behavior_llava.data import collect, viewing
+from behavior_llava.data import measuring, viewing
 
 
 def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
@@ -467,4 +467,4 @@ def test_a_function_that_cannot_be_imported_is_our_fault_not_the_files() -> None
 @pytest.mark.parametrize("function", [media.measure, viewing.view_file, behave])
 def test_the_functions_given_to_workers_are_importable(function: object) -> None:
     assert pickle.loads(pickle.dumps(function)) is function
-    assert collect.media.measure is media.measure
+    assert measuring.media.measure is media.measure

@@ -597,14 +597,15 @@ def test_paths_never_lead_outside(tmp_path, name):
     assert [fault.reason for fault in faults] == ["media_outside"]
 
 
-def test_an_absent_file_is_null_and_an_inner_path_is_found(tmp_path):
+def test_media_paths_are_whole_whether_the_file_is_there_or_not(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.jpg").write_bytes(b"x")
     inside = tmp_path / "sub" / "a.jpg"
     path = write_csv(tmp_path / "log.csv", f"name,file\n1,sub/a.jpg\n2,{inside}\n3,gone.jpg\n")
     for where in (path, tmp_path, str(tmp_path / "*.csv")):
         posts, faults = read(where)
-        assert [post.media_path for post in posts] == [str(inside.resolve())] * 2 + [None]
+        gone = tmp_path.resolve() / "gone.jpg"
+        assert [post.media_path for post in posts] == [str(inside.resolve())] * 2 + [str(gone)]
         assert not faults
 
 
