@@ -31,6 +31,9 @@ from behavior_llava.core.manifest import code_version, fingerprint
 from behavior_llava.core.schema import Filter
 from behavior_llava.data.joining import BUCKET_ROWS
 
+_HELD_ROWS = 4 * BUCKET_ROWS
+"""Ids and measures that stay in memory while buckets are joined with them; more are read from disk."""
+
 
 @dataclass
 class Bucket:
@@ -457,6 +460,8 @@ def run(
                 step = segment.pop(0)
                 whole = Funnel(buckets, [])
                 everything = _set_down(_measures(step, whole.posts, whole.comments), scratch)
+                if everything.count_rows() <= _HELD_ROWS:
+                    everything = everything.collect()  # else every bucket would scan the file
                 fates = []
                 for bucket in buckets:
                     fates += _apply(bucket, step, everything, tallies[step.place], dropped_dir)
