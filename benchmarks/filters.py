@@ -59,12 +59,12 @@ def main() -> None:
     parser.add_argument("--peer", action="store_true", help="compare with data-juicer instead")
     parser.add_argument("--work", type=Path, help="folder for dumps and results; kept (default: temporary)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, no table")
-    parser.add_argument("--stage", choices=("chain", "parse"), help=argparse.SUPPRESS)
+    parser.add_argument("--stage", choices=("chain",), help=argparse.SUPPRESS)
     parser.add_argument("--dump", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     os.environ |= {"DAFT_PROGRESS_BAR": "0", "DO_NOT_TRACK": "1", "DAFT_ANALYTICS_ENABLED": "0"}
     if given.stage:
-        sys.stdout.write(json.dumps(stage(given.stage, given.dump, given.work)) + "\n")
+        sys.stdout.write(json.dumps(chain(given.dump, given.work)) + "\n")
         return
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
@@ -168,12 +168,11 @@ def _watch(pid: int, peak: list[int], stop: threading.Event) -> None:
         peak[0] = max(peak[0], total)
 
 
-def stage(name: str, dump: Path, out: Path) -> dict[str, Any]:
+def chain(dump: Path, out: Path) -> dict[str, Any]:
     """Runs in the watched process: collect and the filters, as a run does them."""
     from behavior_llava.data import blift, funnel
     from behavior_llava.data.collect import CollectConfig, SourceConfig, collect
 
-    assert name == "chain"
     source = SourceConfig(kind="reddit", settings={"path": str(dump)})
     for folder in ("collect", "build"):
         (out / folder).mkdir(parents=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from behavior_llava.core.config import load
 from behavior_llava.core.errors import UserError
 from behavior_llava.data import doctor
-from behavior_llava.data.collect import CollectConfig, SourceConfig, collect, source_of, world_folder
+from behavior_llava.data.collect import CollectConfig, SourceConfig, collect, fetched_folder, source_of
 from behavior_llava.data.download import DownloadConfig
 from behavior_llava.stages import RunConfig
 
@@ -43,8 +43,8 @@ def findings(path: Path, scratch: Path, *, limit: int | None) -> list[doctor.Fin
     for number, entry in enumerate(config.sources):
         source, settings = source_of(entry)
         if source.fetch is not None:
-            world_folder(scratch, number).mkdir(parents=True)
-            source.fetch(settings, world_folder(scratch, number))
+            fetched_folder(scratch, number).mkdir(parents=True)
+            source.fetch(settings, fetched_folder(scratch, number))
     folder = scratch / "collect"
     folder.mkdir()
     return doctor.examine(folder, collect(config, scratch, folder, limit=limit))

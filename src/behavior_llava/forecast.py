@@ -87,7 +87,7 @@ def _sources(config: RunConfig, folder: Path, limit: int | None) -> int | None:
             entry.kind,
             "made by the run" if count is not None else ", ".join(map(str, named)),
             "unknown" if count is None else f"{count:,}",
-            "0 B" if not files else _bytes(sum(file.stat().st_size for file in files)),
+            "unknown" if not files else _bytes(sum(file.stat().st_size for file in files)),
         )
         total = None if total is None or count is None else total + count
     console.print(table)

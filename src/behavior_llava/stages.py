@@ -29,7 +29,7 @@ from behavior_llava.core.schema import Example, Media, Post, Task
 from behavior_llava.data import arms, blift, funnel, verbalizer
 from behavior_llava.data.behaviors import likes, replay
 from behavior_llava.data.blift import BuildConfig
-from behavior_llava.data.collect import CollectConfig, collect, source_of, world_folder
+from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
 from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
 from behavior_llava.models import auto
@@ -207,7 +207,7 @@ class Run:
         """The sandbox's world, where the run has one."""
         for number, entry in enumerate(self.config.collect.sources):
             if entry.kind == "sandbox":
-                return world_folder(self.folder, number)
+                return fetched_folder(self.folder, number)
         return None
 
     def _from_sandbox(self, path: Path | None, name: str, key: str) -> Path:
@@ -280,7 +280,7 @@ class Run:
             fetched = self.fetched(number)
             mark = fetched if isinstance(fetched, str) else fetched.fingerprint
             source, settings = source_of(self.config.collect.sources[number])
-            parts = source.parts(settings, world_folder(self.folder, number))
+            parts = source.parts(settings, fetched_folder(self.folder, number))
             beside = [folder_state(path) for path in _paths(settings)]
             self._states[number] = fingerprint([mark, beside, *(part.key for part in parts)])
         return self._states[number]

@@ -96,6 +96,18 @@ def test_the_plain_sources_read_the_same_files(world: Path, tmp_path: Path, read
     assert all(post.retention is not None and post.shares for post in films)
 
 
+def test_a_piece_tells_how_many_records_would_be_lost_with_it(
+    world: Path, world_config: sandbox.Config
+) -> None:
+    dumps = (world / "reddit").glob("*.zst")
+    lines = sum(1 for path in dumps for _ in json_lines.lines(path))
+    assert lines > 2 * world_config.images
+    parts = sandbox.SOURCE.parts(world_config, world)
+    pieces = [piece for part in parts for piece in sandbox.pieces(world_config, part)]
+    told = sum(reading._num_records(piece) for piece in pieces)
+    assert told == lines + world_config.videos + world_config.page_posts
+
+
 @pytest.mark.parametrize("name", ["RS_2020-06.zst", "RC_2020-06.zst"])
 def test_dumps_need_the_window_of_the_real_ones(world: Path, name: str) -> None:
     path = world / "reddit" / name

@@ -68,9 +68,8 @@ def test_the_same_dump_gives_the_same_bytes(
     # and what the filters say adds up to what is there
     kept = sum(pq.read_metadata(path).num_rows for path in (tmp_path / "1" / "build" / "posts").iterdir())
     assert told[0]["kept"] == kept > 40
-    assert all(
-        line["dropped"] for line in told[0]["survivors"]["reddit"] if line["filter"] == "copied_comments"
-    )
+    dropped = {line["filter"]: line["dropped"] for line in told[0]["survivors"]["reddit"]}
+    assert min(dropped[name] for name in ("nsfw", "bots", "bot_comments", "copied_comments")) > 0
 
 
 @pytest.mark.slow
@@ -155,4 +154,4 @@ def test_benchmarks_tell_one_object(words: list[str], keys: set[str]) -> None:
     told = json.loads(done.stdout)
     assert keys <= set(told["results"])
     assert {"date", "machine", "rows"} <= set(told)
-    assert all(isinstance(told["results"][key], int | float) for key in keys)
+    assert all(told["results"][key] > 0 for key in keys)  # frames_equal is True

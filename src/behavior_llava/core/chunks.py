@@ -64,11 +64,6 @@ def read(folder: Path, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(pq.read_table(file) for file in files)])
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of one file."""
-    return pq.read_table(path).to_pylist()
-
-
 def stream(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of all chunks, in order, one batch in memory at a time."""
     for file in sorted(folder.glob("*.parquet")):

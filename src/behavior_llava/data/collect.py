@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute
 from pydantic import Field
 
 from behavior_llava.core.config import Config
@@ -25,10 +24,16 @@ from behavior_llava.core.schema import Source
 from behavior_llava.data import joining, measuring, reading
 from behavior_llava.data.download import DownloadConfig
 
-pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
-
 NOT_FAULTS = frozenset(
-    {"not_media", "not_a_video", "duplicate_id", "media_missing", "comment_without_post", "cohort_too_small"}
+    {
+        "not_media",
+        "not_a_video",
+        "not_youtube",
+        "duplicate_id",
+        "media_missing",
+        "comment_without_post",
+        "cohort_too_small",
+    }
 )
 """What is normal in the wild: counted, but no sign that something is broken."""
 
@@ -68,7 +73,7 @@ def source_of(entry: SourceConfig) -> tuple[Source, Any]:
     return source, reading.settings_of(source, entry.settings, entry.kind)
 
 
-def world_folder(run: Path, number: int) -> Path:
+def fetched_folder(run: Path, number: int) -> Path:
     """Where the n-th source's fetched material lies."""
     return run / "fetched" / f"{number}"
 
@@ -95,7 +100,7 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
             for piece in reading.read(
                 entry.kind,
                 entry.settings,
-                world_folder(run, number),
+                fetched_folder(run, number),
                 run / "read" / f"{number}",
                 processes=config.processes,
                 timeout_s=config.timeout_s,

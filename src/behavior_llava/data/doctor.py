@@ -80,6 +80,7 @@ _FAULTS = {
     "duplicate_id": ("records of a post that a later one replaces", "nothing: the latest counts are kept"),
     "not_media": ("records that show no image or video", "nothing: they are left out"),
     "not_a_video": ("records that are no video", "nothing: they are left out"),
+    "not_youtube": ("downloads from other sites", "nothing: they are left out"),
     "cohort_too_small": ("rows that too few people stand behind", "nothing: they are refused"),
     "comment_without_post": ("comments that name no post", "nothing: they are left out"),
 }
