@@ -36,6 +36,11 @@ os.environ |= {
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` writes golden files anew; their diff is then read like code."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The real samples: BEHAVIOR_LLAVA_SHARED, or `shared` beside the checkout; skips without them."""

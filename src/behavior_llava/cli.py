@@ -197,6 +197,26 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def show(
+    path: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A run's folder, an arm's rows, or a published data set.")
+    ],
+    arm: Annotated[str | None, typer.Option(help="Of a run; behavior where none is named.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="At most so many.")] = 3,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Only this row; may be repeated.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or name of a model: shows its own labels, token by token.")
+    ] = None,
+) -> None:
+    """Prints rows as a person reads them; what a model is to learn is in color."""
+    from behavior_llava import showing
+
+    _quiet()
+    for panel in showing.panels(path, arm=arm, ids=tuple(ids or ()), limit=rows, model=model):
+        Console().print(panel)
+
+
 @app.command("list")
 def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Lists what there is of a kind."""

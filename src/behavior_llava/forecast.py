@@ -59,7 +59,7 @@ def show(config: RunConfig, folder: Path, *, until: str, limit: int | None) -> N
     verbs = VERBS[: VERBS.index(until) + 1]
     size = _size(config)
     trained = [
-        name for name in config.arms if arms.arm(name, config.build.behaviors, where="arms").is_trained
+        name for name in config.arms if arms.arm(name, config.build.kinds, where="arms").is_trained
     ]
     operations: float | None = 0.0
     if "train" in verbs:

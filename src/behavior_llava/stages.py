@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,18 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, write_json
 from behavior_llava.core.media import FrameStore
-from behavior_llava.core.schema import Example, Media, Post, Task
-from behavior_llava.data import arms, blift, funnel, verbalizer
-from behavior_llava.data.behaviors import likes, replay
+from behavior_llava.core.schema import Behavior, Example, Media, Post, Task
+from behavior_llava.data import arms, blift, funnel, publishing, verbalizer
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
+from behavior_llava.data.data_card import CardFacts
+from behavior_llava.data.describing import Writer
+from behavior_llava.data.splits import SPLITS
 from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
 from behavior_llava.models import auto
+from behavior_llava.models.remote import RemoteModel
+from behavior_llava.models.speech import Recognizer
 from behavior_llava.reporting import report
 from behavior_llava.reporting.report import ReportConfig
 from behavior_llava.training import base, tower
@@ -85,7 +90,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _names_exist(self) -> RunConfig:
         for name in self.arms:
-            arms.arm(name, self.build.behaviors, where="arms")
+            arms.arm(name, self.build.kinds, where="arms")
         if len(set(self.arms)) < len(self.arms) or len(set(self.seeds)) < len(self.seeds):
             raise UserError("an arm or a seed is named twice", where="arms, seeds", remedy="name each once")
         known = benchmarks.all_tasks()
@@ -102,13 +107,11 @@ class RunConfig(Config):
                 where="evaluate.primary",
                 remedy=f"name one of {', '.join(self.evaluate.settings)}",
             )
-        verbalizer.load_template(self.build.template)
-        for kind in self.build.behaviors:
-            verbalizer.behavior_of(kind, where="build.behaviors")
+        verbalizer.load_template(self.build.template).for_run(self.build.said)
         for entry in self.collect.sources:
             source_of(entry)
         for filters in (blift.DEFAULT_FILTERS | self.build.filters).values():
-            funnel.ready([blift.named_filter(entry) for entry in filters])
+            funnel.ready([blift.named(entry, "build.filters") for entry in filters])
         return self
 
 
@@ -128,6 +131,7 @@ class Run:
     is_looking: bool = False
     told: set[str] = field(default_factory=set)
     _states: dict[int, str] = field(default_factory=dict)
+    _identities: dict[str, str] = field(default_factory=dict)
 
     def check(self, until: str) -> None:
         """What can be known to be wrong before hours of work: device, paths, model, arguments, benchmarks.
@@ -189,8 +193,8 @@ class Run:
 
     @cached_property
     def template(self) -> verbalizer.Template:
-        """The template of the config."""
-        return verbalizer.load_template(self.config.build.template)
+        """The template of the config, fitted to what the run says."""
+        return verbalizer.load_template(self.config.build.template).for_run(self.config.build.said)
 
     @cached_property
     def store(self) -> FrameStore:
@@ -300,7 +304,7 @@ class Run:
     def selected(self) -> Stage:
         """Posts that passed the filters, divided."""
         collected = self.collected()
-        config = self.config.build.model_dump(mode="json", include={"filters", "splits"})
+        config = self.config.build.model_dump(mode="json", include={"filters", "splits", "exposure"})
         config["default filters"] = fingerprint(blift.DEFAULT_FILTERS)
         with self.stage("build/posts", config, {"collect": collected}) as (stage, facts):
             if facts is not None:
@@ -340,17 +344,20 @@ class Run:
             )
 
     def built(self) -> list[Stage]:
-        """What every arm learns; a build that leaves no post ends well and says so."""
+        """What every arm learns, and the published data set; a build that leaves no post ends well and says
+        so.
+        """
         if (nothing := self.nothing_left()) is not None:
             log.warning(
                 "%s; there is nothing to build, see %s", nothing, self.selected().folder / "manifest.json"
             )
             return []
-        return [self.arm(name, seed) for seed in self.config.seeds for name in self.trained_arms()]
+        arms_of_seeds = [self.arm(name, seed) for seed in self.config.seeds for name in self.trained_arms()]
+        return [*arms_of_seeds, self.published()]
 
     def trained_arms(self) -> list[str]:
         """The arms that are trained: all but base."""
-        kinds = self.config.build.behaviors
+        kinds = self.config.build.kinds
         return [name for name in self.config.arms if arms.arm(name, kinds, where="arms").is_trained]
 
     def instruction_rows(self) -> dict[str, list[Example]]:
@@ -419,52 +426,83 @@ class Run:
 
     def _template_words(self) -> list[str]:
         template = self.template
-        kinds = self.config.build.behaviors
-        spoken = [template.words(kind).sentence for kind in kinds]
-        asks = [
-            text
-            for kind in kinds
-            for text in verbalizer.behavior_of(kind, where="build.behaviors").ask.values()
-        ]
-        return [template.question, template.question_behavior, template.separator, *spoken, *asks]
+        words = [template.question, template.question_behavior, template.separator]
+        for kind in self.config.build.kinds:
+            words.append(template.words(kind).sentence)
+            behavior = verbalizer.behavior_of(kind, where="build.behaviors")
+            words += [text for key, text in behavior.ask.items() if key.partition(".")[0] == template.wording]
+        return words
+
+    def describing(self, seed: int) -> blift.Describing:
+        """Who describes the media of the kept posts."""
+        config = self.config.build.captions
+        if config.endpoint is not None:
+            identity, load = self._remote.identity(), lambda: self._remote
+        else:
+            place = config.model or self.base(seed)[0]
+            identity = self._identity(place)
+            load = cache(partial(self.load, place))
+
+        def writer(prompt: str, tokens: int) -> Writer:
+            # the model is loaded when there is something to describe
+            return Writer(
+                generate=lambda examples, *, max_new_tokens: load().generate(
+                    examples, max_new_tokens=max_new_tokens
+                ),
+                identity=identity,
+                prompt=prompt,
+                max_new_tokens=tokens,
+            )
+
+        is_trained_here = config.endpoint is None and config.model is None and self.config.model == "tiny"
+        says_tags = any("{tags}" in clause for clause in self.template.scene_more)
+        has_tags = (says_tags and not is_trained_here) if config.tags is None else config.tags
+        return blift.Describing(
+            path=self.viewer.folder / "seen.sqlite",
+            captions=writer(self.template.question.format(media="image"), config.tokens),
+            tags=writer(config.ask_tags, config.tag_tokens) if has_tags else None,
+            ears=self._ears,
+        )
+
+    def _identity(self, place: str) -> str:
+        """The weights of a model folder, or the name of one on the hub."""
+        if place not in self._identities:
+            folder = Path(place)
+            self._identities[place] = auto.weights_hash(folder) if folder.is_dir() else place
+        return self._identities[place]
+
+    @cached_property
+    def _ears(self) -> Recognizer | None:
+        speech = self.config.build.speech
+        return None if speech is None else Recognizer(speech)
+
+    @cached_property
+    def _remote(self) -> RemoteModel:
+        assert self.config.build.captions.endpoint is not None
+        return RemoteModel(self.config.build.captions.endpoint, self.store)
 
     def captions(self, seed: int) -> Stage:
-        """A caption of every scene of the kept posts, by the base model."""
-        place, mark = self.base(seed)
-        selected = self.selected()
-        config = self.config.build.model_dump(
-            mode="json", include={"template", "max_scenes", "caption_tokens", "caption_batch"}
-        )
-        with self.stage(f"build/captions/seed{seed}", config, {"base": mark, "posts": selected}) as (
-            stage,
-            facts,
-        ):
+        """What every scene of the kept posts shows and what is said in them, in words."""
+        selected, described = self.selected(), self.describing(seed)
+        config = {
+            **self.config.build.model_dump(
+                mode="json", include={"scenes", "max_scenes", "captions", "speech"}
+            ),
+            "question": described.captions.prompt,
+        }
+        inputs: dict[str, Stage | str] = {"writer": described.captions.identity, "posts": selected}
+        with self.stage(f"build/captions/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
-                views = [
-                    view
-                    for _, view in blift.seen(selected.folder, self.viewer)
-                    if isinstance(view, blift.View)
-                ]
-                tokens = self.config.build.caption_tokens
-                if views:
-                    model = self.load(place)
-                    facts |= blift.caption(
-                        self.config.build,
-                        self.template,
-                        stage.folder / "scenes",
-                        views,
-                        lambda chunk: model.generate(chunk, max_new_tokens=tokens),
-                    )
+                facts |= described.describe(selected.folder, self.viewer, self.config.build)
         return stage
 
     def rows(self, seed: int, split: str) -> list[blift.Row]:
         """The posts of a split, ready to be said."""
         key = f"_rows_{seed}_{split}"
         if not hasattr(self, key):
-            selected, captioned = self.selected(), self.captions(seed)
-            found, left_out = blift.rows_of(
-                selected.folder, self.viewer, blift.captions(captioned.folder / "scenes"), split
-            )
+            selected, described = self.selected(), self.describing(seed)
+            self.captions(seed)
+            found, left_out = blift.rows_of(selected.folder, self.viewer, described, split)
             if left_out:
                 log.info("%s posts of %s are left out: %s", sum(left_out.values()), split, dict(left_out))
             setattr(self, key, (found, left_out))
@@ -477,12 +515,11 @@ class Run:
 
     def arm(self, name: str, seed: int) -> Stage:
         """What one arm learns."""
-        meaning = arms.arm(name, self.config.build.behaviors, where="arms")
+        meaning = arms.arm(name, self.config.build.kinds, where="arms")
         config = {
             "arm": name,
-            "build": self.config.build.model_dump(
-                mode="json", exclude={"filters", "splits", "processes", "timeout_s"}
-            ),
+            "template": self.template.model_dump(mode="json"),
+            "build": self.config.build.model_dump(mode="json", include={"behaviors"}),
         }
         with self.stage(
             f"build/arms/seed{seed}/{name}",
@@ -490,7 +527,7 @@ class Run:
             {"posts": self.selected(), "captions": self.captions(seed)},
         ) as (stage, facts):
             if facts is not None:
-                kinds, rows = self.config.build.behaviors, self.rows(seed, "train")
+                kinds, rows = self.config.build.kinds, self.rows(seed, "train")
                 drawn = blift.exchange(self.template, kinds, rows, seed=seed)
                 tokenizer = self._tokenizer(seed)
                 examples = blift.arm_examples(
@@ -519,6 +556,38 @@ class Run:
                     facts["shared_with_donor"] = dict(drawn.num_by_level)
         return stage
 
+    def published(self) -> Stage:
+        """The data set as others read it, with its card; described by the first seed's writer."""
+        seed, build = self.config.seeds[0], self.config.build
+        config = {
+            "template": self.template.model_dump(mode="json"),
+            "build": build.model_dump(mode="json", include={"behaviors", "media", "splits"}),
+        }
+        inputs: dict[str, Stage | str] = {"posts": self.selected(), "captions": self.captions(seed)}
+        with self.stage("blift", config, inputs) as (stage, facts):
+            if facts is not None:
+                left_out: Counter[str] = Counter()
+                for split in SPLITS:
+                    left_out.update(self.left_out(seed, split))
+                facts |= publishing.publish(
+                    (
+                        sample
+                        for split in SPLITS
+                        for sample in blift.samples(self.template, build.kinds, self.rows(seed, split))
+                    ),
+                    stage.folder,
+                    name=self.config.name,
+                    facts=CardFacts(
+                        arm="behavior",
+                        template=self.template,
+                        splits=build.splits,
+                        survivors=self.selected().manifest()["survivors"],
+                        left_out=left_out,
+                    ),
+                    media=build.media,
+                )
+        return stage
+
     def _tokenizer(self, seed: int) -> Any:
         from transformers import AutoTokenizer
 
@@ -527,7 +596,7 @@ class Run:
     def trained(self, name: str, seed: int) -> tuple[str, Stage | str]:
         """Where one arm's model is, and what identifies it."""
         place, mark = self.base(seed)
-        if not arms.arm(name, self.config.build.behaviors, where="arms").is_trained:
+        if not arms.arm(name, self.config.build.kinds, where="arms").is_trained:
             return place, mark
         built, settings = self.arm(name, seed), self.config.training
         config = {"training": settings.model_dump(mode="json"), "limit": self.limit}
@@ -585,12 +654,10 @@ class Run:
                             )
                 posts = self._heldout(seed)
                 if posts:
-                    read = {
-                        kind: verbalizer.behavior_of(kind, where="evaluate").read_back
-                        for kind in ("likes", "replay")
-                    }
                     tables.append(
-                        evaluator.ask_behavior(asked, posts, settings, stage.folder / "answers", read)
+                        evaluator.ask_behavior(
+                            asked, posts, settings, stage.folder / "answers", self._behaviors
+                        )
                     )
                 for task in (tasks[key] for key in settings.finetune.tasks):
                     for fraction in settings.finetune.fractions:
@@ -610,29 +677,31 @@ class Run:
             arm=name,
             seed=seed,
             describe=verbalizer.ask(self.template, (), empty),
-            verbalize=verbalizer.ask(self.template, self.config.build.behaviors, empty),
+            verbalize=verbalizer.ask(self.template, self.config.build.kinds, empty),
             separator=self.template.separator,
         )
 
     def _heldout(self, seed: int) -> list[evaluator.HeldOut]:
         found = []
-        for row, example, given in blift.heldout(
-            self.template, self.config.build.behaviors, self.rows(seed, "heldout")
-        ):
-            post = row.item.post
-            amount = likes.amount(post)
-            spans = [(scene.start_s, scene.end_s) for scene in row.scenes]
+        kinds = self.config.build.kinds
+        for row, example, given in blift.heldout(self.template, kinds, self.rows(seed, "heldout")):
+            giver = verbalizer.Received(row.item.post, row.scenes)
+            values = {kind: verbalizer.value_of(self.template, kind, giver) for kind in kinds}
             found.append(
                 evaluator.HeldOut(
-                    post_id=post.id,
+                    post_id=row.item.post.id,
                     cluster=row.item.cluster,
                     example=example,
                     given=given,
-                    like_rate=amount.value if amount is not None and amount.form == "like_rate" else None,
-                    replay=None if post.replay is None else replay.over_scenes(post.replay, spans),
+                    values={kind: value for kind, value in values.items() if value is not None},
                 )
             )
         return found
+
+    @property
+    def _behaviors(self) -> dict[str, Behavior[Any]]:
+        kinds = self.config.build.kinds
+        return {kind: verbalizer.behavior_of(kind, where="build.behaviors") for kind in kinds}
 
     def _finetuned(self, place: str, name: str, seed: int, task: Task, fraction: float, stage: Stage) -> Any:
         settings = self.config.evaluate.finetune
@@ -738,9 +807,9 @@ class Run:
             }
         posts = self._heldout(self.config.seeds[0])
         question = verbalizer.ask(
-            self.template, self.config.build.behaviors, Post(id="", source="", media_kind="image")
+            self.template, self.config.build.kinds, Post(id="", source="", media_kind="image")
         )
-        for name, facts in evaluator.HELDOUT_TASKS.items():
+        for name, facts in evaluator.heldout_tasks(posts, self._behaviors).items():
             tasks[name] = {**facts, "low_level": False, "published": None, "listed": None, "majority": None}
             questions[name] = question
             media |= {

@@ -17,7 +17,7 @@ PERSON = re.compile(r"[\w.+-]+@[\w-]+\.\w|@\w\w|(?:^|\W)u/\w\w|https?://")
 def test_every_file_declares_a_source():
     files = {path.stem for path in Path(sources.__path__[0]).glob("*.py")} - {"__init__"}
     assert set(FOUND) == files
-    assert {"reddit", "youtube", "table"} <= files
+    assert {"reddit", "youtube", "table", "salicon", "memorability"} <= files
 
 
 @pytest.mark.parametrize("name", FOUND)

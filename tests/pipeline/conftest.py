@@ -46,7 +46,7 @@ def small() -> tuple[str, ...]:
         values |= {f"{stage}.epochs": epochs, f"{stage}.arguments.per_device_train_batch_size": batch}
         values |= {f"{stage}.arguments.save_steps": 5}
     values |= {"base.train.arguments.learning_rate": 0.005, "evaluate.batch_size": 8}
-    values |= {"evaluate.context_tokens": 24, "build.caption_tokens": 24}
+    values |= {"evaluate.context_tokens": 24, "build.captions.tokens": 24}
     values |= {"report.statistics.draws": 100, "report.statistics.flips": 100}
     return tuple(f"{key}={value}" for key, value in values.items())
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.schema import Comment, Curve, Post
+from behavior_llava.core.schema import Adjusted, Comment, Curve, Post
 from behavior_llava.data import arms
 from behavior_llava.data.arms import Giver, Stratum
 from behavior_llava.data.verbalizer import SceneWords, load_template
 
 KINDS = ("likes", "comments", "replay")
-LIKES, BOTH = ("likes.score",), ("likes.score", "comments")
+LIKES, BOTH = ("likes.score",), ("likes.score", "comments.comments")
 
 
 def giver(name: str, cluster: str | None = None, **changes: object) -> Giver:
@@ -213,7 +213,7 @@ SCENES = (SceneWords(0.0, 2.0, "a dog"), SceneWords(2.0, 4.0, "a cat"))
 def test_a_stratum_is_of_what_is_said() -> None:
     short, paper = load_template("short"), load_template("paper")
     assert arms.stratum(short, KINDS, POST, SCENES) == Stratum(
-        "video", 2, ("likes.like_rate", "comments", "replay"), 2
+        "video", 2, ("likes.like_rate", "comments.comments", "replay.replay"), 2
     )
     found = arms.stratum(paper, KINDS, POST, SCENES)
     assert found is not None
@@ -221,6 +221,21 @@ def test_a_stratum_is_of_what_is_said() -> None:
     rated = replace(POST, num_views=None, num_likes=None, score=3, comments=(), replay=None)
     assert arms.stratum(short, KINDS, rated, SCENES) == Stratum("video", 2, ("likes.score",), 0)
     assert arms.stratum(short, ("comments",), rated, SCENES) is None
+
+
+def test_only_posts_that_say_the_same_parts_in_the_same_form_are_in_a_stratum() -> None:
+    short = load_template("short")
+    shared = replace(POST, shares={"all": 7}, adjusted={"num_likes": Adjusted(percentile=0.5)})
+    both = replace(shared, shares={"facebook": 7, "mail": 3})
+    assert arms.stratum(short, ("shares",), shared, SCENES) == Stratum("video", 2, ("shares.num_shares",), 0)
+    assert arms.stratum(short, ("shares",), both, SCENES) == Stratum(
+        "video", 2, ("shares.num_shares+services",), 0
+    )
+    by_rank = short.for_run({"likes": {"measure": "percentile"}})
+    assert arms.stratum(by_rank, ("likes",), shared, SCENES) == Stratum(
+        "video", 2, ("likes.likes_percentile",), 0
+    )
+    assert arms.stratum(by_rank, ("likes",), POST, SCENES) is None
 
 
 # ---- agreement ---------------------------------------------------------------------------------------------
@@ -259,7 +274,20 @@ def test_identical_comments_are_counted_without_case() -> None:
 def test_amounts_of_different_forms_are_not_compared() -> None:
     pairs = [("It has a score of 5.", "23% of viewers like it."), ("1. hi", "23% of viewers like it.")]
     assert arms.agreement(pairs) == arms.Agreement(0, 0, None, None, None)
+    pairs = [("Liked more than 23% of posts.", "23% of viewers like it.")]
+    assert arms.agreement(pairs) == arms.Agreement(0, 0, None, None, None)
     assert arms.agreement([]) == arms.Agreement(0, 0, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["It has a score of {0}.", "Liked more than {0}% of posts.", "{0}.00 times the likes expected."],
+)
+def test_amounts_of_every_form_are_compared(sentence: str) -> None:
+    texts = [sentence.format(number) for number in range(50)]
+    found = arms.agreement(zip(texts, reversed(texts), strict=True))
+    assert found.num_likes == 50
+    assert found.like_correlation == pytest.approx(-1.0)
 
 
 def test_amounts_that_do_not_vary_have_no_correlation() -> None:

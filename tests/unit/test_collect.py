@@ -25,7 +25,7 @@ from behavior_llava.core import discover
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Post
 from behavior_llava.core.workers import Workers
-from behavior_llava.data import joining, json_lines, reading
+from behavior_llava.data import joining, json_lines, ledger, measuring, people, reading
 from behavior_llava.data.collect import CollectConfig, SourceConfig, collect
 from behavior_llava.data.sources import reddit as reddit_source
 
@@ -69,6 +69,8 @@ def test_posts_media_and_comments(tmp_path: Path) -> None:
         "comments": 4,
         "comments_without_post": 0,
         "comments_repeated": 0,
+        "refused": {"no_consent": 0, "opted_out": 0},
+        "forgotten": 0,
         "downloads": {},
         "faults": {},
     }
@@ -253,6 +255,134 @@ def test_buckets_hold_whole_threads_and_lose_nothing(tmp_path: Path, monkeypatch
         threads = pq.read_table(cut / "out" / "comments" / file.name)
         assert set(threads["post_id"].to_pylist()) == ids
         assert threads.num_rows == 10 * len(ids)
+
+
+# ---- who refused, and who is to be forgotten ---------------------------------------------------------------
+
+
+def claims(folder: Path, name: str, rows: list[dict[str, Any]]) -> SourceConfig:
+    """Posts with what they say of consent ("agreed", "out") and when they were read ("read")."""
+    plain = {"file": "none.png", "likes": 1, "agreed": None, "out": None, "read": None, "by": None}
+    lines = [json.dumps({**plain, "replies": [f"on {row['id']}"], **row}) for row in rows]
+    (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    columns = {"id": "id", "media_path": "file", "num_likes": "likes", "comments": "replies"}
+    columns |= {"has_consent": "agreed", "is_opted_out": "out", "retrieved_utc": "read", "author_hash": "by"}
+    return SourceConfig(kind="table", settings={"path": str(folder / name), "columns": columns})
+
+
+def ids_of(folder: Path) -> set[str]:
+    return {row["id"].removeprefix("table:") for row in read(folder, "posts").to_pylist()}
+
+
+def test_who_opted_out_or_did_not_agree_is_in_no_table_with_all_comments(tmp_path: Path) -> None:
+    with_media(tmp_path, range(6))
+    rows = [
+        {"id": "0", "file": "0.png"},
+        {"id": "1", "file": "1.png", "out": True},
+        {"id": "2", "file": "2.png", "agreed": False},
+        {"id": "3", "file": "3.png", "agreed": True, "out": False},
+        {"id": "4", "file": "4.png", "agreed": False, "out": True},
+        {"id": "5", "file": "5.png", "agreed": "no"},
+    ]
+    facts = run([claims(tmp_path, "a.jsonl", rows)], tmp_path, max_fault_rate=0)
+    assert facts["refused"] == {"no_consent": 2, "opted_out": 2}
+    assert (facts["records"], facts["posts"], facts["comments"], facts["faults"]) == (6, 2, 2, {})
+    assert ids_of(tmp_path) == {"0", "3"}
+    assert {row["text"] for row in read(tmp_path, "comments").to_pylist()} == {"on 0", "on 3"}
+    for file in (tmp_path / "out").rglob("*.parquet"):
+        assert b"1.png" not in file.read_bytes()
+    with pytest.raises(UserError, match=r"no post was found \(opted_out 1\)"):
+        run([claims(tmp_path, "b.jsonl", rows[1:2])], again(tmp_path))
+
+
+LAST_WORDS = [
+    # the record that is kept is the first one, and the other one still counts
+    ({}, {"out": True}, False),
+    ({"read": 90}, {"out": True}, False),
+    ({"read": 90, "out": False}, {"read": 50, "out": True}, False),
+    ({"out": True}, {}, False),
+    ({"read": 50, "out": True}, {"read": 90}, False),
+    ({"agreed": True}, {"agreed": False}, False),
+    ({"read": 90, "agreed": False}, {"read": 50, "agreed": True}, False),
+    # taken back, later in every sense
+    ({"out": True}, {"out": False}, True),
+    ({"read": 50, "out": True}, {"read": 90, "out": False}, True),
+    ({"agreed": False}, {"agreed": True}, True),
+    ({"agreed": True}, {}, True),
+]
+
+
+def test_the_last_word_on_consent_counts_in_whatever_record(tmp_path: Path) -> None:
+    records = [
+        [{"id": str(number), **case[place]} for number, case in enumerate(LAST_WORDS)] for place in (0, 1)
+    ]
+    sources = [claims(tmp_path, "a.jsonl", records[0]), claims(tmp_path, "b.jsonl", records[1])]
+    facts = run(sources, tmp_path)
+    assert ids_of(tmp_path) == {str(number) for number, case in enumerate(LAST_WORDS) if case[2]}
+    assert facts["refused"] == {"no_consent": 2, "opted_out": 5}
+    assert facts["faults"]["duplicate_id"] == len(LAST_WORDS)
+
+
+def test_media_of_a_refused_post_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def download(config: Any, folder: Path, wanted: Any, done: Any) -> Counter[str]:
+        asked.extend(item.key for item in wanted)
+        return Counter()
+
+    monkeypatch.setattr(measuring, "download", download)
+    columns = {"id": "id", "media_url": "url", "is_opted_out": "out"}
+    rows = [{"id": n, "url": f"https://example.org/{n}.jpg", "out": n == 1} for n in range(3)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = SourceConfig(kind="table", settings={"path": str(tmp_path / "log.jsonl"), "columns": columns})
+    run([source], tmp_path, download={"enabled": True})
+    assert asked == ["table:0", "table:2"]
+
+
+def test_the_forgotten_stay_out_also_where_the_raw_files_still_hold_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = [{"id": "aa"}, {"id": "bb", "author": "leaver"}, {"id": "cc"}, {"id": "dd"}]
+    comments = [
+        {"id": "c1", "link_id": "t3_aa", "body": "by one who goes", "author": "leaver"},
+        {"id": "c2", "link_id": "t3_aa", "body": "who stays"},
+        {"id": "c3", "link_id": "t3_bb", "body": "below what goes"},
+        {"id": "c4", "link_id": "t3_cc", "body": "below what goes, too"},
+    ]
+    source = reddit(tmp_path / "dump", posts, comments, "2020-01")
+    leaver = people.hash_author("leaver", people.DEFAULT_SALT)
+    assert leaver is not None
+    ledger.remember(tmp_path, [ledger.post_key("reddit:cc"), ledger.author_key(leaver)], was_found=True)
+    facts = run([source], tmp_path)
+    assert (facts["records"], facts["posts"], facts["comments"], facts["forgotten"]) == (8, 2, 1, 5)
+    assert facts["comments_without_post"] == 0
+    assert run([source], tmp_path) == facts, "counted alike when nothing is read again"
+    assert [row["text"] for row in read(tmp_path, "comments").to_pylist()] == ["who stays"]
+
+    # another dump with more of them; one record of their post no longer names them
+    reddit(
+        tmp_path / "dump",
+        [{"id": "bb", "author": "[deleted]"}, {"id": "ee", "author": "leaver"}],
+        [{"id": "c5", "link_id": "t3_ee", "author": "leaver"}],
+        "2020-02",
+    )
+    assert run([source], tmp_path)["forgotten"] == 8
+    # and when all is read anew, by another version
+    monkeypatch.setattr(reading, "code_version", lambda: "another")
+    facts = run([source], tmp_path)
+    assert (facts["records"], facts["posts"], facts["comments"], facts["forgotten"]) == (11, 2, 1, 8)
+    files = [path for path in (tmp_path / "read").rglob("*") if path.is_file()]
+    assert len(files) >= 6
+    for path in [*files, *(tmp_path / "out").rglob("*.parquet")]:
+        for bad in (leaver, "reddit:bb", "reddit:cc", "reddit:ee", "one who goes", "what goes"):
+            assert bad.encode() not in raw(path), f"{bad} in {path}"
+
+
+def raw(path: Path) -> bytes:
+    """A file's bytes; of Parquet the values, which it packs."""
+    if path.suffix != ".parquet":
+        return path.read_bytes()
+    return json.dumps(pq.read_table(path).to_pylist()).encode()
 
 
 # ---- what is read stays read -------------------------------------------------------------------------------

@@ -371,24 +371,28 @@ def test_a_limit_beyond_the_list_takes_all(tmp_path: Path) -> None:
 def test_behavior_that_cannot_be_read_is_null_and_stays(
     tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
 ) -> None:
-    read = {"likes": likes.BEHAVIOR.read_back, "replay": replay.BEHAVIOR.read_back}
+    behaviors: dict[str, Any] = {"likes": likes.BEHAVIOR, "replay": replay.BEHAVIOR}
     posts = [
         HeldOut(
             "p1",
             "c1",
             Example("p1", VERBALIZE, "a sky\njoy", media["clip"]),
             "a sky\n",
-            0.25,
-            (0.1, 0.9, 0.5),
+            {"likes": {"like_rate": 0.25}, "replay": {"replay": (0.1, 0.9, 0.5)}},
         ),
-        HeldOut("p2", "c2", Example("p2", VERBALIZE, "a sky\nanger", media["a"]), "a sky\n", None, None),
+        HeldOut("p2", "c2", Example("p2", VERBALIZE, "a sky\nanger", media["a"]), "a sky\n", {}),
+        # a flat curve has no shape to compare
         HeldOut(
-            "p3", "c3", Example("p3", VERBALIZE, "a sky\nanger", media["b"]), "a sky\n", None, (0.5,) * 3
+            "p3",
+            "c3",
+            Example("p3", VERBALIZE, "a sky\nanger", media["b"]),
+            "a sky\n",
+            {"replay": {"replay": (0.5,) * 3}},
         ),
     ]
-    rows = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, read).to_pylist()
+    rows = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, behaviors).to_pylist()
     kinds = [(row["task"], row["sample_id"]) for row in rows]
-    text, num_likes, shape = evaluator.HELDOUT_TASKS
+    text, num_likes, shape = evaluator.heldout_tasks(posts, behaviors)
     assert kinds == [(text, "p1"), (num_likes, "p1"), (shape, "p1"), (text, "p2"), (text, "p3")]
     expected = answer_nll(tiny, [post.example for post in posts], [post.given for post in posts])
     found = [json.loads(row["prediction"]) for row in rows if row["task"] == text]
@@ -398,5 +402,5 @@ def test_behavior_that_cannot_be_read_is_null_and_stays(
     assert [json.loads(row["label"]) for row in rows if row["task"] == text] == ["joy", "anger", "anger"]
     assert (rows[1]["prediction"], json.loads(rows[1]["label"])) == (None, 0.25)
     assert (rows[2]["prediction"], json.loads(rows[2]["label"])) == (None, [0.1, 0.9, 0.5])
-    again = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, read)
+    again = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, behaviors)
     assert again.equals(pa.Table.from_pylist(rows, schema=PREDICTIONS))

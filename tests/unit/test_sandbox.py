@@ -296,6 +296,76 @@ def test_a_world_without_posts_has_the_rest(tmp_path: Path) -> None:
     assert benchmarks.check(benchmarks.all_tasks()["emoset"], tmp_path / "benchmarks" / "emoset")
 
 
+# ---- what people saw and knew again ------------------------------------------------------------------------
+
+PERCEIVED = TINY.model_copy(update={"saliency_images": 12, "memory_images": 9})
+
+
+@pytest.fixture(scope="module")
+def perceived_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("perceived") / "0"
+    folder.mkdir()
+    sandbox.fetch(PERCEIVED, folder)
+    return folder
+
+
+def test_looking_and_memory_come_back_through_their_own_sources(
+    perceived_world: Path, read_source: Reader
+) -> None:
+    posts, faults = read_source(sandbox.SOURCE, PERCEIVED, perceived_world)
+    assert faults == []
+    counts = Counter(post.source for post in posts)
+    assert counts == {"reddit": 60, "youtube": 6, "table": 3, "salicon": 12, "memorability": 9}
+    assert all(post.is_synthetic for post in posts)
+    assert {post.licence for post in posts} == {"synthetic, CC0"}
+    truth = json.loads((perceived_world / "truth.json").read_text())
+    assert set(truth) == {post.id for post in posts}
+    for post in posts:
+        if post.source in ("salicon", "memorability"):
+            assert post.media_path is not None
+            assert media.measure(Path(post.media_path), "image").width == 128
+        if post.source == "salicon":
+            assert sum(post.saliency_tiles or ()) == pytest.approx(1)
+            assert {"figure"} < set(post.saliency_objects or ())
+        if post.source == "memorability":
+            assert (post.recall is not None, post.recall_delay_s) == (True, sandbox.RECALL_DELAY_S)
+
+
+def test_they_change_no_other_file(perceived_world: Path, tmp_path: Path) -> None:
+    sandbox.fetch(TINY, tmp_path)
+    without, found = bytes_of(tmp_path), bytes_of(perceived_world)
+    added = {name for name in found if name.startswith(("perceptual/", "memory/"))}
+    assert set(found) == set(without) | added
+    assert {name for name in without if without[name] != found[name]} == {"truth.json"}
+    assert len(added) == 12 + 2 + 9 + 1
+    facts, more = (json.loads((place / "truth.json").read_text()) for place in (tmp_path, perceived_world))
+    assert facts.items() <= more.items()
+
+
+def test_they_are_the_same_every_time(perceived_world: Path, tmp_path: Path) -> None:
+    drawing = sandbox._Drawing()
+    sandbox._write_perceptual(PERCEIVED, tmp_path / "perceptual", drawing, {})
+    sandbox._write_memory(PERCEIVED, tmp_path / "memory", drawing, {})
+    first, second = bytes_of(perceived_world), bytes_of(tmp_path)
+    lists = {
+        "perceptual/" + sandbox.FIXATIONS,
+        "perceptual/" + sandbox.INSTANCES,
+        "memory/splits/train_1.txt",
+    }
+    assert set(second) == lists
+    assert {name: first[name] for name in lists} == second
+    assert len(drawing.images) == 21
+
+
+def test_observers_differ_and_stay_within_the_picture(perceived_world: Path) -> None:
+    document = json.loads((perceived_world / "perceptual" / sandbox.FIXATIONS).read_text())
+    assert document["type"] == "fixations"
+    paths = [tuple(map(tuple, annotation["fixations"])) for annotation in document["annotations"]]
+    assert len(paths) == len(set(paths)) == 12 * 60
+    points = np.array([point for path in paths for point in path])
+    assert (points.min(), points.max()) == (1, 128)
+
+
 # ---- dirt --------------------------------------------------------------------------------------------------
 
 

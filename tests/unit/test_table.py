@@ -205,6 +205,89 @@ def test_the_newer_fields(tmp_path):
     assert "a.org" not in repr(faults)
 
 
+PERCEIVED = {
+    "saliency_tiles": "tiles",
+    "saliency_objects.dog": "dog",
+    "saliency_objects.fire hydrant": "hydrant",
+    "recall": "known",
+    "recall_delay_s": "after",
+    "has_consent": "agreed",
+    "is_opted_out": "out",
+}
+
+
+def test_what_people_saw_and_knew_again_and_what_they_allow(tmp_path):
+    path = write_csv(
+        tmp_path / "log.csv",
+        "name,file,tiles,dog,hydrant,known,after,agreed,out\n"
+        '1,a.jpg,"[4, 0, 0, 0, 2, 0, 0, 0, 2]",0.75,0,0.9,86400,yes,no\n'
+        '2,a.jpg,"[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2]",,0.5,0,,FALSE,1\n'
+        "3,a.jpg,[],,,,,,\n",
+    )
+    posts, faults = read(path, PERCEIVED)
+    assert faults == []
+    first, second, last = posts
+    assert first.saliency_tiles == (0.5, 0, 0, 0, 0.25, 0, 0, 0, 0.25)
+    assert first.saliency_objects == {"dog": 0.75, "fire hydrant": 0.0}
+    assert (first.recall, first.recall_delay_s) == (0.9, 86400.0)
+    assert (first.has_consent, first.is_opted_out) == (True, False)
+    assert second.saliency_tiles == pytest.approx((*[0.1] * 8, 0.2))
+    assert second.saliency_objects == {"fire hydrant": 0.5}
+    assert (second.recall, second.recall_delay_s) == (0.0, None)
+    assert (second.has_consent, second.is_opted_out) == (False, True)
+    assert {getattr(last, name) for name in ("saliency_tiles", "saliency_objects", "recall")} == {None}
+    assert {getattr(last, name) for name in ("recall_delay_s", "has_consent", "is_opted_out")} == {None}
+
+
+def test_lines_hold_tiles_and_objects_as_they_are(tmp_path):
+    row = {"name": 1, "file": "a.jpg", "tiles": [1] * 9, "seen": {"dog": 1, "cat": None}}
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8")
+    (post,), faults = read(path, {"saliency_tiles": "tiles", "saliency_objects": "seen"})
+    assert faults == []
+    assert post.saliency_tiles == pytest.approx([1 / 9] * 9)
+    assert post.saliency_objects == {"dog": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("field", "cell", "reason"),
+    [
+        ("saliency_tiles", [0] * 9, "tiles_broken"),  # nobody looked, so there are no shares
+        ("saliency_tiles", [1] * 8, "tiles_broken"),
+        ("saliency_tiles", [1] * 10, "tiles_broken"),
+        ("saliency_tiles", [1] * 8 + [-1], "tiles_broken"),
+        ("saliency_tiles", [1] * 8 + [None], "tiles_broken"),
+        ("saliency_tiles", [1] * 8 + [math.nan], "tiles_broken"),
+        ("saliency_tiles", [1] * 8 + [math.inf], "tiles_broken"),
+        ("saliency_tiles", [1] * 8 + [True], "tiles_broken"),
+        ("saliency_tiles", [[1] * 9], "tiles_broken"),
+        ("saliency_tiles", {"0": 1}, "tiles_broken"),
+        ("saliency_tiles", "1,1,1,1,1,1,1,1,1", "tiles_broken"),
+        ("saliency_tiles", 5, "tiles_broken"),
+        ("saliency_objects.dog", -0.1, "not_a_number"),
+        ("saliency_objects.dog", 1.1, "not_a_number"),  # a count or a percentage is no share
+        ("saliency_objects.dog", "half", "not_a_number"),
+        ("saliency_objects", [0.5], "not_a_number"),
+        ("recall", 1.01, "not_a_number"),
+        ("recall", "67", "not_a_number"),
+        ("recall", math.inf, "not_a_number"),
+        ("recall_delay_s", -1, "not_a_number"),
+        ("recall_delay_s", "a day", "not_a_number"),
+        ("has_consent", "perhaps", "not_a_boolean"),
+        ("is_opted_out", 2, "not_a_boolean"),
+    ],
+)
+def test_what_is_no_share_and_no_claim(field, cell, reason):
+    assert table.parse({"id": 1, "media_path": "a.jpg", field: cell}) == Fault(reason, "")
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=9, max_size=9).filter(any))
+def test_tiles_become_shares_in_proportion(counts):
+    tiles = table.parse({"id": 1, "media_path": "a.jpg", "saliency_tiles": counts}).saliency_tiles
+    assert sum(tiles) == pytest.approx(1, abs=1e-12)
+    assert tiles == pytest.approx([count / sum(counts) for count in counts], abs=1e-12)
+
+
 def test_the_column_of_the_kind_wins_over_the_suffix(tmp_path):
     path = write_csv(
         tmp_path / "log.csv", "name,file,what\n1,a.gif,Video\n2,a.gif,\n3,a.gif,link\n4,,photo\n"
@@ -363,7 +446,7 @@ ANY = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
-NAMES = st.sampled_from([*table.FIELDS, "shares.mail", "reactions.love"])
+NAMES = st.sampled_from([*table.FIELDS, "shares.mail", "reactions.love", "saliency_objects.dog"])
 
 
 @settings(max_examples=400, deadline=None)
@@ -381,6 +464,7 @@ def test_any_value_gives_a_post_or_a_fault(record, min_cohort):
             "not_a_text",
             "not_a_boolean",
             "curve_broken",
+            "tiles_broken",
             "cohort_too_small",
         }
         return
@@ -699,6 +783,12 @@ def test_flipped_bytes_of_a_parquet(tmp_path):
         ({"columns": {"id": "a", "media_path": "b", "title.x": "c"}}, "no Post field 'title.x'"),
         ({"columns": {"id": "a", "media_path": "b", "is_synthetic": "c"}}, "no Post field 'is_synthetic'"),
         ({"columns": {"id": "a", "media_path": "b", "chapters": "c"}}, "no Post field 'chapters'"),
+        ({"columns": {"id": "a", "media_path": "b", "adjusted": "c"}}, "no Post field 'adjusted'"),
+        (
+            {"columns": {"id": "a", "media_path": "b", "saliency_tiles.1": "c"}},
+            "no Post field 'saliency_tiles.1'",
+        ),
+        ({"columns": {"id": "a", "media_path": "b", "saliency_objects.": "c"}}, "no Post field"),
         ({"columns": {"id": "a", "media_path": "b", "cohort": "c"}}, "min_cohort says no size"),
         ({"columns": {"id": "a", "media_path": "b"}, "min_cohort": 5}, "min_cohort needs a column"),
         ({"columns": {"id": "a", "media_path": "b"}, "min_cohort": 0}, "greater than or equal to 1"),

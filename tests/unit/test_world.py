@@ -19,7 +19,7 @@ from scipy import stats
 from behavior_llava.data import instruction, json_lines
 from behavior_llava.data.sources import sandbox
 from behavior_llava.data.world import content as truth
-from behavior_llava.data.world import receivers, words, writers
+from behavior_llava.data.world import drawing, looking, receivers, words, writers
 from behavior_llava.data.world.content import Content
 from behavior_llava.data.world.drawing import draw_image
 from behavior_llava.evaluation import benchmarks
@@ -429,6 +429,95 @@ def test_the_signal_is_a_dose() -> None:
 
     doses = [agreement(signal) for signal in (0.0, 0.25, 0.5, 1.0)]
     assert doses == pytest.approx([1 / 8, 0.31, 0.49, 0.87], abs=0.04)
+
+
+# ---- looking and memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "one", "other"),
+    [
+        (0, {"expression": "smiling"}, {"expression": "crying"}),
+        (1, {"event": "pie"}, {"event": "volcano"}),
+        (1, {"event": "match"}, {"event": "farewell"}),
+        (2, {"left": "cup"}, {"left": "robot"}),
+        (3, {"right": "ball"}, {"right": "crown"}),
+        (4, {"action": "running"}, {"action": "reading"}),
+    ],
+)
+def test_things_are_where_they_are_said_to_be(place: int, one: dict[str, str], other: dict[str, str]) -> None:
+    """Two pictures that differ in one thing alone differ nowhere but in its box."""
+    both = replace(PLAIN, expression="smiling", event="pie")
+    changed = np.zeros((128, 128), dtype=bool)
+    for seed in range(5):
+        contents = [replace(both, **changes) for changes in (one, other)]
+        pixels = [np.asarray(draw_image(content, np.random.default_rng(seed))) for content in contents]
+        different = (pixels[0] != pixels[1]).any(axis=2)
+        boxes = [drawing.places(content, np.random.default_rng(seed)) for content in contents]
+        assert [replace(box, name="") for box in boxes[0]] == [replace(box, name="") for box in boxes[1]]
+        box = boxes[0][place]
+        assert different[box.y : box.y + box.height, box.x : box.x + box.width].sum() > 100
+        # lines are some pixels wide
+        left, top = max(0, box.x - 3), max(0, box.y - 3)
+        different[top : box.y + box.height + 4, left : box.x + box.width + 4] = False
+        changed |= different
+    assert not changed.any()
+
+
+def test_things_are_named() -> None:
+    content = replace(PLAIN, expression="smiling", event="pie", right="crown")
+    names = [place.name for place in drawing.places(content, np.random.default_rng(0))]
+    assert names == ["face", "pie", "dog", "crown", "figure"]
+    assert [place.name for place in drawing.places(PLAIN, np.random.default_rng(0))] == [
+        "dog",
+        "dog",
+        "figure",
+    ]
+    assert set(looking.CATEGORIES) >= {*truth.OBJECTS, *truth.RARE_OBJECTS, *truth.EVENTS}
+
+
+def perceived(signal: float) -> dict[str, float]:
+    """For every way in which looks and memory could tell of the content: how well chance explains it."""
+    rng = np.random.default_rng(19)
+    contents = [truth.draw_content(rng) for _ in range(400)]
+    looked = []
+    for number, content in enumerate(contents):
+        paths = looking.fixations(content, (1, number), rng, signal=signal)
+        points = np.array([point for path in paths[:20] for point in path])
+        looked.append((content, points))
+    known = [(content, looking.recall(content, rng, signal=signal)) for content in contents]
+
+    def share(points: np.ndarray, top: int, left: int) -> float:
+        row, column = points.T
+        return float(np.mean((row > top) & (row <= top + 50) & (column > left) & (column <= left + 50)))
+
+    return {
+        "a face is looked at": p_of_ranks(
+            (float(content.expression is not None), share(points, 30, 5)) for content, points in looked
+        ),
+        "an event is looked at": p_of_ranks(
+            (float(content.event is not None), share(points, 30, 70)) for content, points in looked
+        ),
+        "a rare object is looked at": p_of_ranks(
+            (float(content.right in truth.RARE_OBJECTS), share(points, 78, 78)) for content, points in looked
+        ),
+        "recall": p_of_ranks((content.memorability, value) for content, value in known),
+    }
+
+
+def test_looks_and_memory_tell_of_the_content_as_far_as_the_signal_says() -> None:
+    without, whole = perceived(0.0), perceived(1.0)
+    assert {name: p for name, p in without.items() if p < 0.01} == {}
+    assert {name: p for name, p in whole.items() if not p < 1e-6} == {}
+
+
+def test_recall_is_a_share_of_viewers_and_follows_memorability() -> None:
+    rng = np.random.default_rng(23)
+    vivid = replace(PLAIN, expression="smiling", left="crown", is_contrasty=True)
+    for content, expected in ((vivid, 0.95), (PLAIN, 0.3)):
+        values = [looking.recall(content, rng, signal=1.0) for _ in range(500)]
+        assert np.mean(values) == pytest.approx(expected, abs=0.02)
+        assert all((value * looking.NUM_VIEWERS).is_integer() for value in values)
 
 
 # ---- words -------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ _VERSIONED = (
     "transformers",
     "accelerate",
     "daft",
+    "datasets",
     "pyarrow",
     "numpy",
     "av",

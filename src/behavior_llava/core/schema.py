@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import daft
@@ -46,6 +47,23 @@ class Curve:
             raise ValueError(
                 f"curve of {len(self.start_s)}, {len(self.end_s)} and {len(self.values)} entries"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """A count apart from exposure: what is left of it where channel and age explain what they can.
+
+    Attributes:
+        percentile: 0..1, its place among comparable posts; null where too few are comparable.
+        percentile_within: what was held equal: "channel and age", "channel", "age" or "source".
+        residual: natural logarithm of count + 1 minus what channel and age let expect; null as above.
+        residual_within: "channel and age" or "age".
+    """
+
+    percentile: float | None = None
+    percentile_within: str | None = None
+    residual: float | None = None
+    residual_within: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +121,12 @@ class Post:
         category: the platform's word for what it is about, e.g. "Gaming". language: as the platform claims,
             a code such as "en"; null where it claims none.
         comments_disabled: nobody could write; null where the platform does not say.
+        saliency_tiles: share of all fixations in each tile of a 3x3 grid, row by row from the top left; sums
+            to 1. saliency_objects: object -> share of the fixations in it.
+        recall: share of viewers who knew it again, 0..1. recall_delay_s: how long after they had seen it.
+        has_consent: the people concerned agreed; null where the source states nothing. is_opted_out: they, or
+            the owner of the media, asked not to be used. Collect keeps neither a refusal nor an opt-out.
+        adjusted: count -> what is left of it apart from exposure; null before build.
         retrieved_utc: when the counts were read; with created_utc it gives the age of the label.
         removed_by: null where the post stands.
         is_synthetic: True only for posts the sandbox made.
@@ -134,6 +158,13 @@ class Post:
     category: str | None = None
     language: str | None = None
     comments_disabled: bool | None = None
+    saliency_tiles: tuple[float, ...] | None = None
+    saliency_objects: Mapping[str, float] | None = None
+    recall: float | None = None
+    recall_delay_s: float | None = None
+    has_consent: bool | None = None
+    is_opted_out: bool | None = None
+    adjusted: Mapping[str, Adjusted] | None = None
     is_nsfw: bool | None = None
     author_hash: str | None = None
     author_kind: AuthorKind = "person"
@@ -272,28 +303,62 @@ class Filter(Generic[P]):
     pools: str | None = None
 
 
+def label_age_s(post: Post) -> float | None:
+    """Seconds between the post and the reading of its counts; None where either time is not known, or the
+    reading came first.
+    """
+    if post.created_utc is None or post.retrieved_utc is None or post.retrieved_utc < post.created_utc:
+        return None
+    return float(post.retrieved_utc - post.created_utc)
+
+
+class NoParams(BaseModel):
+    """Of a behavior that leaves a config no choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Spans = Sequence[tuple[float, float]]
+"""(start_s, end_s) of every scene; of an image (0, 0)."""
+
+Value = Mapping[str, Any]
+"""Part of a behaviour -> what receivers did: a number, a tuple of numbers or texts, or shares by name."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Behavior:
-    """One kind of behaviour and how it is said.
+class Behavior(Generic[P]):
+    """One kind of behaviour: what it needs, how it is asked for, said, read back and compared.
 
     Attributes:
-        columns: the Post fields `say` reads, and no others.
-        ask: the clause of the question by wording ("paper", "short"); "<wording>.<form>" where a form is
-            asked for in other words; may hold {items}.
+        columns: the Post fields `value` reads, and no others.
+        params: pydantic model of what a config may choose, e.g. a count as it is or adjusted.
+        value: (post, spans, params) -> what the receivers did, by part, not rounded; None where the post has
+            nothing of it.
+        unsaid: when `value` is None, in words.
+        ask: the clause of the question by wording ("paper", "short"); "<wording>.<part>" where that part
+            comes first and is asked for in other words; may hold {items}.
         words: what `say` says, by wording; a template may replace parts of it.
-        say: (post, the (start_s, end_s) of every scene, words) -> sentences; None where the post has none.
-        read_back: the number or texts in generated text, as `say` put them; None where there are none.
-        examples: (Post fields, scenes, sentence or None), said in the short wording.
-        form: post -> the way its behaviour is counted, e.g. "score"; None where there is one way only.
+        say: (value, words) -> sentences.
+        read_back: the parts found in generated text, as `say` put them; None where there are none.
+        metrics: part -> name of the metric (evaluation/metrics.py) that compares read with true values;
+            "perplexity" for texts, which are not compared but expected.
+        age_s: post -> how old the label is in seconds, None for unknown; None for a kind that does not age.
+        hides: blanks of a template that would give the answer away.
+        examples: (Post fields, params, spans, sentence or None), said in the short wording.
     """
 
     columns: tuple[str, ...]
+    params: type[P]
+    value: Callable[[Post, Spans, P], Value | None]
+    unsaid: str
     ask: Mapping[str, str]
     words: Mapping[str, BehaviorWords]
-    say: Callable[[Post, Sequence[tuple[float, float]], BehaviorWords], str | None]
-    read_back: Callable[[str], Any]
-    examples: Sequence[tuple[dict[str, Any], Sequence[tuple[float, float]], str | None]]
-    form: Callable[[Post], str | None] | None = None
+    say: Callable[[Value, BehaviorWords], str]
+    read_back: Callable[[str], Value | None]
+    metrics: Mapping[str, str]
+    examples: Sequence[tuple[dict[str, Any], dict[str, Any], Spans, str | None]]
+    age_s: Callable[[Post], float | None] | None = label_age_s
+    hides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +451,18 @@ _CURVE = pa.struct(
 )
 _CHAPTERS = pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("title", pa.string())]))
 _COUNTS = pa.list_(pa.struct([("kind", pa.string()), ("count", pa.int64())]))
+_SHARES = pa.list_(pa.struct([("kind", pa.string()), ("share", pa.float64())]))
+_ADJUSTED = pa.list_(
+    pa.struct(
+        [
+            ("count", pa.string()),
+            ("percentile", pa.float64()),
+            ("percentile_within", pa.string()),
+            ("residual", pa.float64()),
+            ("residual_within", pa.string()),
+        ]
+    )
+)
 
 COMMENTS = pa.schema(
     [
@@ -432,6 +509,14 @@ POSTS = pa.schema(
         ("category", pa.string()),
         ("language", pa.string()),
         ("comments_disabled", pa.bool_()),
+        ("saliency_tiles", pa.list_(pa.float64())),
+        ("saliency_objects", _SHARES),
+        ("recall", pa.float64()),
+        ("recall_delay_s", pa.float64()),
+        ("has_consent", pa.bool_()),
+        ("is_opted_out", pa.bool_()),
+        # computed by build over all posts that are left; null before
+        ("adjusted", _ADJUSTED),
         ("is_nsfw", pa.bool_()),
         ("author_hash", pa.string()),
         ("author_kind", pa.string()),
@@ -487,6 +572,14 @@ def post_row(post: Post) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(post, name, None) for name in POSTS.names}
     row["replay"], row["retention"] = _curve_row(post.replay), _curve_row(post.retention)
     row["shares"], row["reactions"] = _counts_row(post.shares), _counts_row(post.reactions)
+    if post.saliency_objects is not None:
+        row["saliency_objects"] = [
+            {"kind": kind, "share": share} for kind, share in sorted(post.saliency_objects.items())
+        ]
+    if post.adjusted is not None:
+        row["adjusted"] = [
+            {"count": count, **asdict(value)} for count, value in sorted(post.adjusted.items())
+        ]
     if post.chapters is not None:
         row["chapters"] = [asdict(chapter) for chapter in post.chapters]
     return row
@@ -521,6 +614,15 @@ def post_from_row(row: Mapping[str, Any], comments: Sequence[Mapping[str, Any]] 
     for name in ("shares", "reactions"):
         if name in fields:
             fields[name] = counts(fields[name])
+    if fields.get("saliency_tiles") is not None:
+        fields["saliency_tiles"] = tuple(fields["saliency_tiles"])
+    if fields.get("saliency_objects") is not None:
+        fields["saliency_objects"] = {item["kind"]: item["share"] for item in fields["saliency_objects"]}
+    if fields.get("adjusted") is not None:
+        fields["adjusted"] = {
+            item["count"]: Adjusted(**{key: value for key, value in item.items() if key != "count"})
+            for item in fields["adjusted"]
+        }
     if fields.get("chapters") is not None:
         fields["chapters"] = tuple(Chapter(**chapter) for chapter in fields["chapters"])
     comment_names = [name for name in Comment.__dataclass_fields__ if name in COMMENTS.names]

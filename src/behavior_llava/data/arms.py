@@ -20,7 +20,7 @@ from scipy import stats
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import MediaKind, Post
 from behavior_llava.data.behaviors import comments, likes
-from behavior_llava.data.verbalizer import SceneLike, Template, behavior_of, say_behavior
+from behavior_llava.data.verbalizer import Received, SceneLike, Template, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Stratum:
     """What posts that exchange behavior have in common.
 
     Attributes:
-        kinds: the kinds said, with their form ("likes.score"), so that none is asked for one thing and told
+        kinds: the kinds said, with their parts ("likes.score"), so that none is asked for one thing and told
             another.
         num_comments: comments said.
     """
@@ -130,15 +130,16 @@ def stratum(
     template: Template, kinds: Sequence[str], post: Post, scenes: Sequence[SceneLike]
 ) -> Stratum | None:
     """The post's stratum under a template; None where it says none of the kinds."""
-    text, said = say_behavior(template, kinds, post, scenes)
+    giver = Received(post, scenes)
+    found = {kind: value_of(template, kind, giver) for kind in kinds}
+    said = {kind: value for kind, value in found.items() if value is not None}
     if not said:
         return None
-    named = []
-    for kind in said:
-        form = behavior_of(kind, where=f"template {template.name}").form
-        named.append(kind if form is None else f"{kind}.{form(post)}")
-    num_comments = len(comments.read_back(text) or ()) if "comments" in said else 0
-    return Stratum(post.media_kind, len(scenes), tuple(named), num_comments)
+    named = tuple(f"{kind}.{'+'.join(value)}" for kind, value in said.items())
+    num_comments = 0
+    if "comments" in said:
+        num_comments = min(len(said["comments"]["comments"]), template.words("comments").max_items)
+    return Stratum(post.media_kind, len(scenes), named, num_comments)
 
 
 _Group = list[Giver]
@@ -307,15 +308,15 @@ def agreement(pairs: Iterable[tuple[str, str]]) -> Agreement:
     amounts: dict[str, list[tuple[float, float]]] = defaultdict(list)
     num_comments = num_received = num_identical = 0
     for own_text, received_text in pairs:
-        own, received = likes.read_back(own_text), likes.read_back(received_text)
-        if own is not None and received is not None and own.form == received.form:
-            amounts[own.form].append((own.value, received.value))
-        own_comments, received_comments = comments.read_back(own_text), comments.read_back(received_text)
-        if own_comments and received_comments:
-            own_words = {comment.casefold() for comment in own_comments}
+        own, received = likes.read_back(own_text) or {}, likes.read_back(received_text) or {}
+        for part in own.keys() & received.keys():
+            amounts[part].append((own[part], received[part]))
+        wrote, got = comments.read_back(own_text), comments.read_back(received_text)
+        if wrote and got:
+            own_words = {comment.casefold() for comment in wrote["comments"]}
             num_comments += 1
-            num_received += len(received_comments)
-            num_identical += sum(comment.casefold() in own_words for comment in received_comments)
+            num_received += len(got["comments"])
+            num_identical += sum(comment.casefold() in own_words for comment in got["comments"])
     same, ranks = [], []
     for values in amounts.values():
         own_values, received_values = np.array(values, np.float64).T

@@ -11,7 +11,8 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +22,7 @@ import daft
 import pyarrow as pa
 import pyarrow.parquet as pq
 from daft import col, lit
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from behavior_llava.core import chunks
 from behavior_llava.core.config import Config
@@ -37,12 +38,19 @@ from behavior_llava.core.schema import (
     example_row,
     post_from_row,
 )
-from behavior_llava.data import arms, duplicates, funnel, verbalizer
+from behavior_llava.data import arms, describing, duplicates, funnel, publishing, scenes, verbalizer
+from behavior_llava.data.behaviors import replay, retention
+from behavior_llava.data.curves import CurveParams
+from behavior_llava.data.exposure import EXPOSED, adjust
+from behavior_llava.data.exposure import Config as ExposureConfig
+from behavior_llava.data.scenes import SceneRule
 from behavior_llava.data.splits import Config as SplitConfig
 from behavior_llava.data.splits import assign
-from behavior_llava.data.verbalizer import Received, SceneWords, Template
+from behavior_llava.data.verbalizer import About, Received, SceneWords, Template
 from behavior_llava.data.viewing import View, Viewer
 from behavior_llava.data.world import words
+from behavior_llava.models.remote import RemoteConfig
+from behavior_llava.models.speech import Recognizer, SpeechConfig
 
 FilterList = tuple[str | dict[str, dict[str, Any]], ...]
 
@@ -86,11 +94,40 @@ DEFAULT_FILTERS: dict[str, FilterList] = {
     ),
     "blift": _MEDIA[:-1],
     "table": _MEDIA,
+    "salicon": _MEDIA[:-1],
+    "memorability": _MEDIA[:-1],
 }
 """Source: the paper's filters (paper.md, BLIFT 1-4 and YouTube), in its order as far as it gives one; cheap
 ones stand before those that read all texts. Ours are the media files' own (missing, unreadable, placeholder)
 and the age of the label, which drops those known to be too young: the API's listings tell no age. BLIFT was
-filtered by its authors."""
+filtered by its authors, and pictures shown in a laboratory were chosen by hand."""
+
+
+class CaptionConfig(Config):
+    """Who writes what a scene shows.
+
+    Attributes:
+        model: folder or hub name of an image-text-to-text model; None for the run's base, each seed's own.
+        endpoint: a served one in its place.
+        tokens, tag_tokens: of one caption, of one list of tags. batch: scenes at a time.
+        tags: whether tags are asked for; None: where the template says tags and the writer was not trained on
+            the spot, which has learned no tags.
+        ask_tags: the question for them.
+    """
+
+    model: str | None = None
+    endpoint: RemoteConfig | None = None
+    tokens: int = Field(default=40, gt=0)
+    tag_tokens: int = Field(default=40, gt=0)
+    batch: int = Field(default=128, gt=0)
+    tags: bool | None = None
+    ask_tags: str = "List what this image shows as a few short tags, separated by commas."
+
+    @model_validator(mode="after")
+    def _one_writer(self) -> CaptionConfig:
+        if self.model is not None and self.endpoint is not None:
+            raise ValueError("give model or endpoint, not both")
+        return self
 
 
 class BuildConfig(Config):
@@ -99,20 +136,38 @@ class BuildConfig(Config):
     Attributes:
         filters: source -> filters in order, each a name or {name: {parameter: value}}; sources left out have
             the defaults.
+        exposure: how counts are set apart from exposure.
         template: name of a template, or a YAML file.
-        behaviors: the kinds that are said.
-        max_scenes: of a video; caption_tokens: of one caption.
+        behaviors: the kinds that are said, each a name or {name: {parameter: value}}, e.g.
+            {likes: {measure: percentile}}.
+        scenes: what begins a new one in a video, see data/scenes.py. max_scenes: of a video.
+        captions: who writes what they show. speech: who hears what is said in videos that come without
+            subtitles; None for nobody.
+        media: how the published data set holds its media, see data/publishing.py.
     """
 
     filters: dict[str, FilterList] = Field(default_factory=dict)
     splits: SplitConfig = SplitConfig()
+    exposure: ExposureConfig = ExposureConfig()
     template: str = "short"
-    behaviors: tuple[str, ...] = ("likes", "comments", "replay")
+    behaviors: tuple[str | dict[str, dict[str, Any]], ...] = ("likes", "comments", "replay")
+    scenes: SceneRule = "thirty_degrees"
     max_scenes: int = Field(default=3, ge=1, le=64)
-    caption_tokens: int = Field(default=40, gt=0)
-    caption_batch: int = Field(default=128, gt=0)
+    captions: CaptionConfig = CaptionConfig()
+    speech: SpeechConfig | None = None
+    media: publishing.MediaMode = "linked"
     processes: int = Field(default=2, ge=1)
     timeout_s: float = 60.0
+
+    @property
+    def said(self) -> dict[str, dict[str, Any]]:
+        """The kinds that are said, in order, with how they are measured."""
+        return dict(named(entry, "build.behaviors") for entry in self.behaviors)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the kinds that are said."""
+        return tuple(self.said)
 
 
 # ---- posts -------------------------------------------------------------------------------------------------
@@ -156,7 +211,7 @@ def select(config: BuildConfig, collected: Path, folder: Path, store: funnel.Sto
             _of_source(posts, comments, source) if len(sources) > 1 else (posts, comments)
             for posts, comments in buckets
         ]
-        declared = [named_filter(entry) for entry in config.filters.get(source, filters_of(source))]
+        declared = [named(entry, "build.filters") for entry in config.filters.get(source, filters_of(source))]
         with (
             progress(f"filtering {source}", len(of_source) * len(declared)) as advance,
             funnel.run(
@@ -180,7 +235,7 @@ def select(config: BuildConfig, collected: Path, folder: Path, store: funnel.Sto
         )
         # no posts is a finding about the data, not a fault: the stage ends well and says so
         return {**told, "splits": {}, "nothing_left": reasons}
-    return {**told, "splits": _divide(folder / "posts", config.splits)}
+    return {**told, "splits": _divide(folder / "posts", config)}
 
 
 def filters_of(source: str) -> FilterList:
@@ -195,17 +250,21 @@ def _of_source(
     return own, comments.join(own.select(col("id").alias("post_id")), on="post_id", how="semi")
 
 
-def _divide(folder: Path, config: SplitConfig) -> dict[str, int]:
-    """Adds `split` and `cluster` to the posts' files; returns the posts by split."""
+def _divide(folder: Path, config: BuildConfig) -> dict[str, int]:
+    """Adds `split`, `cluster` and `adjusted` to the posts' files; returns the posts by split."""
     narrow = ("id", "channel", "created_utc", "media_kind", "media_sha256", "media_dhash")
+    counted = ("source", "retrieved_utc", *EXPOSED)
     files = sorted(folder.iterdir())
-    posts = daft.read_parquet([str(file) for file in files]).select(*narrow)
-    divided = duplicates.cluster(assign(posts, config), config.max_distance)
+    posts = daft.read_parquet([str(file) for file in files]).select(*narrow, *counted)
+    divided = assign(posts.select(*narrow), config.splits)
+    divided = duplicates.cluster(divided, config.splits.max_distance)
     places = divided.select("id", "split", "cluster").collect()
+    adjusted = adjust(posts.join(places, on="id"), config.exposure)
+    found = places.join(adjusted, on="id").collect()
     for file in files:
         table = pq.read_table(file)
-        rows = daft.from_arrow(table).join(places, on="id").sort("id")
-        divided_rows = rows.to_arrow().cast(_SELECTED)
+        rows = daft.from_arrow(table.drop_columns(["adjusted"])).join(found, on="id").sort("id")
+        divided_rows = rows.to_arrow().select(_SELECTED.names).cast(_SELECTED)
         if divided_rows.num_rows != table.num_rows:
             raise RuntimeError(f"{file.name}: {table.num_rows} posts, {divided_rows.num_rows} with a split")
         chunks.write_table(file, divided_rows)
@@ -216,16 +275,12 @@ def _divide(folder: Path, config: SplitConfig) -> dict[str, int]:
 _SELECTED = pa.schema([*POSTS, ("split", pa.string()), ("cluster", pa.string())])
 
 
-def named_filter(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """A filter of the config as its name and its parameters."""
+def named(entry: str | dict[str, dict[str, Any]], where: str) -> tuple[str, dict[str, Any]]:
+    """A filter or behavior of the config as its name and its parameters."""
     if isinstance(entry, str):
         return entry, {}
     if len(entry) != 1:
-        raise UserError(
-            f"{entry!r} is not one filter",
-            where="build.filters",
-            remedy="write each filter as its own list entry",
-        )
+        raise UserError(f"{entry!r} is not one name", where=where, remedy="write each as its own list entry")
     return next(iter(entry.items()))
 
 
@@ -275,108 +330,121 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def viewer(config: BuildConfig, run: Path) -> Viewer:
     """How every stage of a run looks at media."""
     return Viewer(
-        run / "views",
+        run / "seen",
         run / "frames",
         max_scenes=config.max_scenes,
         processes=config.processes,
         timeout_s=config.timeout_s,
+        rule=config.scenes,
     )
 
 
 def seen(folder: Path, look: Viewer) -> Iterator[tuple[Selected, View | str | None]]:
     """The kept posts with what is seen of their media, or the reason nothing is."""
-    items = [(item.post.media_path, item.post.media_kind) for item in selected(folder)]
+    items = ((item.post.media_path, item.post.media_kind) for item in selected(folder))
     return zip(selected(folder), look.views(items, label="looking at posts"), strict=True)
 
 
-# ---- captions ----------------------------------------------------------------------------------------------
-
-CAPTIONS = pa.schema([("sha256", pa.string()), ("scene", pa.int32()), ("caption", pa.string())])
+# ---- what is seen and heard, in words ----------------------------------------------------------------------
 
 
-def caption(
-    config: BuildConfig,
-    template: Template,
-    folder: Path,
-    views: Sequence[View],
-    generate: Callable[[list[Example]], list[str]],
-) -> dict[str, int]:
-    """Captions of every scene by a model, in chunks under `folder`.
+@dataclass(frozen=True)
+class Describing:
+    """Who describes the media of a run, and where what was said is kept.
 
-    Args:
-        generate: prompts with media to texts; the base model's.
-
-    Returns:
-        Scenes captioned, and those for which the model wrote nothing.
+    Attributes:
+        path: of the cache's file.
+        captions: who writes them. tags: None where nobody is asked for tags. ears: None where nobody listens.
     """
-    scenes = [
-        (view, number, media)
-        for view in {view.sha256: view for view in views}.values()
-        for number, media in enumerate(view.frames())
-    ]
-    prompt = template.question.format(media="image")
-    empty = 0
 
-    def rows(chunk: list[tuple[View, int, Any]]) -> pa.Table:
-        texts = generate(
-            [Example(f"{view.sha256}:{number}", prompt, None, media) for view, number, media in chunk]
-        )
-        said = [
-            {"sha256": view.sha256, "scene": number, "caption": _plain(text)}
-            for (view, number, _), text in zip(chunk, texts, strict=True)
-        ]
-        return pa.Table.from_pylist(said, schema=CAPTIONS)
+    path: Path
+    captions: describing.Writer
+    tags: describing.Writer | None = None
+    ears: Recognizer | None = None
 
-    with progress("captioning", len(scenes)) as advance:
-        chunks.write(folder, scenes, rows, size=config.caption_batch, done=advance)
-    empty = sum(not row["caption"] for row in chunks.stream(folder)) if scenes else 0
-    return {"scenes": len(scenes), "empty": empty}
-
-
-def _plain(text: str) -> str:
-    """A caption as a clause: without the "Scene 1:" a model may begin with, one line, no final stop."""
-    words = " ".join(text.split())
-    return words.removeprefix("Scene 1:").strip().rstrip(".").strip()
-
-
-def captions(folder: Path) -> dict[tuple[str, int], str]:
-    """(media hash, scene number) -> caption."""
-    return {(row["sha256"], row["scene"]): row["caption"] for row in chunks.stream(folder)}
-
-
-# ---- arms --------------------------------------------------------------------------------------------------
+    def describe(self, folder: Path, look: Viewer, config: BuildConfig) -> dict[str, Any]:
+        """Has everything described that is not yet; the counts for a manifest."""
+        told: dict[str, Any] = {}
+        writers: dict[describing.What, describing.Writer | None] = {
+            "captions": self.captions,
+            "tags": self.tags,
+        }
+        for what, writer in writers.items():
+            if writer is not None:
+                views = (view for _, view in seen(folder, look) if isinstance(view, View))
+                outcome = describing.describe(
+                    self.path, views, writer, what=what, batch=config.captions.batch
+                )
+                told[what] = asdict(outcome)
+        if self.ears is not None:
+            videos = (
+                (view.path, view.sha256)
+                for item, view in seen(folder, look)
+                if isinstance(view, View) and view.kind == "video" and item.post.transcript is None
+            )
+            told["speech"] = asdict(describing.hear(self.path, videos, self.ears, processes=config.processes))
+        return told
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A post ready to be said: its media, and its scenes in words."""
+    """A post ready to be said: its media, its scenes in words, and what else is told of them."""
 
     item: Selected
     view: View
     scenes: tuple[SceneWords, ...]
+    about: About
 
 
-def rows_of(
-    folder: Path, look: Viewer, captioned: Mapping[tuple[str, int], str], split: str
-) -> tuple[list[Row], Counter[str]]:
+def rows_of(folder: Path, look: Viewer, described: Describing, split: str) -> tuple[list[Row], Counter[str]]:
     """The posts of a split that can be said, and why the others cannot."""
     found, left_out = [], Counter[str]()
-    for item, view in seen(folder, look):
-        if item.split != split:
-            continue
-        if not isinstance(view, View):
-            left_out[str(view)] += 1
-            continue
-        texts = [captioned.get((view.sha256, number), "") for number in range(len(view.scenes))]
-        if not all(texts):
-            left_out["no_caption"] += 1
-            continue
-        scenes = tuple(
-            SceneWords(scene.start_s, scene.end_s, text, scene.colors)
-            for scene, text in zip(view.scenes, texts, strict=True)
+    with ExitStack() as open_while:
+        captions = open_while.enter_context(
+            describing.remembered(described.path, "captions", described.captions)
         )
-        found.append(Row(item, view, scenes))
+        tags = ears = None
+        if described.tags is not None:
+            tags = open_while.enter_context(describing.remembered(described.path, "tags", described.tags))
+        if described.ears is not None:
+            ears = open_while.enter_context(describing.heard(described.path, described.ears))
+        for item, view in seen(folder, look):
+            if item.split != split:
+                continue
+            if not isinstance(view, View):
+                left_out[str(view)] += 1
+                continue
+            texts = describing.captions_of(captions, view)
+            if texts is None or not all(texts):
+                left_out["no_caption"] += 1
+                continue
+            if ears is not None and view.kind == "video" and item.post.transcript is None:
+                speech = describing.speech_of(ears, view.sha256)
+                item = replace(item, post=replace(item.post, transcript=speech))
+            tagged = None if tags is None else describing.tags_of(tags, view)
+            found.append(Row(item, view, scene_words(view, texts, tagged), about(view)))
     return found, left_out
+
+
+def scene_words(
+    view: View, texts: Sequence[str | None], tagged: Sequence[tuple[str, ...]] | None
+) -> tuple[SceneWords, ...]:
+    """The scenes of a view with their captions and tags."""
+    return tuple(
+        SceneWords(scene.start_s, scene.end_s, text or "", scene.colors, tags)
+        for scene, text, tags in zip(view.scenes, texts, tagged or [()] * len(view.scenes), strict=True)
+    )
+
+
+def about(view: View) -> About:
+    """What is told of a view as a whole."""
+    pace = None
+    if view.duration_s is not None:
+        pace = scenes.pace(view.num_cuts, view.duration_s)
+    return About(scenes.orientation(view.width, view.height), pace)
+
+
+# ---- arms --------------------------------------------------------------------------------------------------
 
 
 def heldout(
@@ -386,7 +454,7 @@ def heldout(
     behavior).
     """
     for row in rows:
-        said = verbalizer.verbalize(template, kinds, row.item.post, row.scenes)
+        said = verbalizer.verbalize(template, kinds, row.item.post, row.scenes, about=row.about)
         if said.behaviors:
             given = f"{verbalizer.describe(template, row.scenes)}\n{template.separator}\n"
             yield (
@@ -394,6 +462,38 @@ def heldout(
                 Example(row.item.post.id, said.prompt, said.completion, row.view.media(), said.behaviors),
                 given,
             )
+
+
+def samples(template: Template, kinds: Sequence[str], rows: Sequence[Row]) -> Iterator[publishing.Sample]:
+    """What the published data set holds of the posts of one split: own behavior, its age, both forms of
+    curves.
+    """
+    behaviors = {kind: verbalizer.behavior_of(kind, where="build.behaviors") for kind in kinds}
+    for row in rows:
+        post = row.item.post
+        said = verbalizer.verbalize(template, kinds, post, row.scenes, about=row.about)
+        ages = {kind: behaviors[kind].age_s for kind in said.behaviors}
+        yield publishing.Sample(
+            example=Example(post.id, said.prompt, said.completion, row.view.media(), said.behaviors),
+            post=post,
+            split=row.item.split,
+            cluster=row.item.cluster,
+            scenes=row.scenes,
+            media_sha256=row.view.sha256,
+            label_age_s={kind: age_s(post) for kind, age_s in ages.items() if age_s is not None},
+            curves=_curves(post, row.scenes),
+        )
+
+
+def _curves(post: Post, scenes: Sequence[SceneWords]) -> dict[str, tuple[float, ...]]:
+    """Means over the scenes with and without the start of the curve, whichever the template says."""
+    spans = [(scene.start_s, scene.end_s) for scene in scenes]
+    found: dict[str, tuple[float, ...]] = {}
+    for kind, behavior in (("replay", replay.BEHAVIOR), ("retention", retention.BEHAVIOR)):
+        for name, params in ((kind, CurveParams()), (f"{kind}_without_start", CurveParams(start="without"))):
+            if (value := behavior.value(post, spans, params)) is not None:
+                found[name] = value[kind]
+    return found
 
 
 def exchange(template: Template, kinds: Sequence[str], rows: Sequence[Row], *, seed: int) -> arms.Exchange:
@@ -465,14 +565,14 @@ def arm_examples(
         elif arm.is_matched:
             target = count(verbalizer.say(template, kinds, post, row.scenes)[0])
             prompt, completion, said = (
-                verbalizer.ask(template, (), post),
+                verbalizer.ask(template, (), post, row.about),
                 verbalizer.describe_more(template, row.scenes, target, count),
                 (),
             )
         else:
             donor = by_id[drawn.donors[post.id]] if arm.says == "received" else None
             received = None if donor is None else Received(donor.item.post, donor.scenes)
-            told = verbalizer.verbalize(template, arm.kinds, post, row.scenes, received)
+            told = verbalizer.verbalize(template, arm.kinds, post, row.scenes, received, row.about)
             prompt, completion, said = told.prompt, told.completion, told.behaviors
         yield Example(post.id, prompt, completion, row.view.media(), tuple(said))
 

@@ -2,7 +2,8 @@
 
 Reading, joining and measuring go piece by piece in processes that can be killed, and what is done stays, so a
 killed run continues and a later one reads only what is new. A file that cannot be read becomes a reason in
-its row, a record that cannot be parsed a counted fault. Called by stages.py's collect stage.
+its row, a record that cannot be parsed a counted fault. Who opted out or gave no consent is in neither table,
+nor is who is to be forgotten. Called by stages.py's collect stage.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from behavior_llava.core.discover import get
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Source
-from behavior_llava.data import joining, measuring, reading
+from behavior_llava.data import joining, ledger, measuring, reading
 from behavior_llava.data.download import DownloadConfig
 
 NOT_FAULTS = frozenset(
@@ -86,36 +87,26 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
         limit: at most so many posts a source; None for all.
 
     Returns:
-        Counts for the manifest: rows in, kept, faults by reason.
+        Counts for the manifest: rows in, kept, posts refused, records forgotten, faults by reason.
 
     Raises:
         UserError: a source's files are not there or not in its format, nothing was found, or too much is
             broken.
     """
+    found = _read(config, run)
     faults: Counter[str] = Counter()
-    pieces: list[list[Path]] = [[] for _ in config.sources]
-    records = rows = 0
-    for number, entry in enumerate(config.sources):
-        with progress(f"reading {entry.kind}", None) as advance:
-            for piece in reading.read(
-                entry.kind,
-                entry.settings,
-                fetched_folder(run, number),
-                run / "read" / f"{number}",
-                processes=config.processes,
-                timeout_s=config.timeout_s,
-            ):
-                pieces[number].append(piece.name)
-                faults.update(piece.faults)
-                rows += piece.rows
-                records += piece.posts + piece.comments + sum(piece.faults.values())
-                advance(piece.posts + piece.comments)
-    joined = _join(pieces, joining.num_buckets(rows), folder / "joined", limit, config.processes)
+    for piece in (piece for pieces in found for piece in pieces):
+        faults.update(piece.faults)
+    records = sum(piece.posts + piece.comments for pieces in found for piece in pieces) + faults.total()
+    forgotten = faults.pop("forgotten", 0)
+    joined = _join(found, folder / "joined", limit, config.processes)
     posts = sum(part.posts for part in joined)
+    refused = {name: sum(getattr(part, name) for part in joined) for name in ("no_consent", "opted_out")}
     faults["duplicate_id"] += sum(part.duplicates for part in joined)
     if not posts:
         shutil.rmtree(folder / "joined")
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted((+faults).items()))
+        left_out = +(faults + Counter(refused | {"forgotten": forgotten}))
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
         raise UserError(
             f"no post was found ({reasons or 'the sources are empty'})",
             where="collect.sources",
@@ -151,6 +142,8 @@ def collect(config: CollectConfig, run: Path, folder: Path, *, limit: int | None
         "comments": sum(part.comments for part in joined),
         "comments_without_post": sum(part.orphans for part in joined),
         "comments_repeated": sum(part.repeated for part in joined),
+        "refused": refused,
+        "forgotten": forgotten,
         "downloads": dict(sorted(downloads.items())),
         "faults": dict(sorted((+faults).items())),
     }
@@ -160,10 +153,35 @@ def _num_broken(faults: Counter[str]) -> int:
     return sum(count for reason, count in faults.items() if reason not in NOT_FAULTS)
 
 
+def _read(config: CollectConfig, run: Path) -> list[list[reading.Piece]]:
+    """The pieces of every source, in order, without what is to be forgotten."""
+    found: list[list[reading.Piece]] = []
+    for number, entry in enumerate(config.sources):
+        found.append([])
+        with progress(f"reading {entry.kind}", None) as advance:
+            for piece in reading.read(
+                entry.kind,
+                entry.settings,
+                fetched_folder(run, number),
+                run / "read" / f"{number}",
+                processes=config.processes,
+                timeout_s=config.timeout_s,
+            ):
+                found[-1].append(piece)
+                advance(piece.posts + piece.comments)
+    if forgotten := ledger.Forgotten.read(run):
+        names = [piece.name for pieces in found for piece in pieces]
+        left = ledger.take_out(names, run, forgotten)
+        found = [[next(left) for _ in pieces] for pieces in found]
+    return found
+
+
 def _join(
-    pieces: Sequence[Sequence[Path]], buckets: int, folder: Path, limit: int | None, processes: int
+    read: Sequence[Sequence[reading.Piece]], folder: Path, limit: int | None, processes: int
 ) -> list[joining.Joined]:
     """Joins all buckets, as many at a time as there are processes: Arrow's work needs none of its own."""
+    pieces = [[piece.name for piece in of_source] for of_source in read]
+    buckets = joining.num_buckets(sum(piece.rows for of_source in read for piece in of_source))
     for old in (folder, folder.parent / "posts", folder.parent / "comments"):
         if old.exists():
             shutil.rmtree(old)  # of an earlier start, which may have had other buckets

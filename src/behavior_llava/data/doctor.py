@@ -184,6 +184,10 @@ def _faults(told: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+_SCORES = ("splits/train_1.txt", "memento_train_data.json", "ground-truth_dev-set.csv")
+"""Of LaMem, Memento10k and VideoMem, where their own folders have them."""
+
+
 def guess_source(folder: Path) -> tuple[str, dict[str, Any]]:
     """Which source reads a folder, and with which settings, by the names of its files.
 
@@ -196,10 +200,26 @@ def guess_source(folder: Path) -> tuple[str, dict[str, Any]]:
         return "reddit", {"path": str(folder), **near}
     if next(parts.walk(folder, lambda name: name.endswith(".info.json")), None) is not None:
         return "youtube", {"path": str(folder)}
+    if perceptual := _perceptual(folder):
+        return perceptual
     if any(folder.glob("*.parquet")):
         return "blift", {"path": str(folder), **near}
     raise UserError(
-        "no dump (RS_*), no yt-dlp download (*.info.json) and no Parquet file in it",
+        "no dump (RS_*), no yt-dlp download (*.info.json), no fixations (fixations_*.json), no memory scores "
+        f"({', '.join(_SCORES)}) and no Parquet file in it",
         where=folder,
         remedy="give a config with your source instead: behavior-llava check mine.yaml",
     )
+
+
+def _perceptual(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """The settings of fixations or of memory scores; None where there are neither."""
+    names = ("images", "videos", "media")
+    media = str(next((folder / name for name in names if (folder / name).is_dir()), folder))
+    fixations = sorted([*folder.glob("fixations_*.json"), *folder.glob("annotations/fixations_*.json")])
+    if fixations:
+        outlines = fixations[0].with_name(fixations[0].name.replace("fixations", "instances", 1))
+        near = {"instances": str(outlines)} if outlines.is_file() else {}
+        return "salicon", {"fixations": str(fixations[0]), "media": media, **near}
+    scores = next((folder / name for name in _SCORES if (folder / name).is_file()), None)
+    return scores and ("memorability", {"path": str(scores), "media": media})

@@ -1,7 +1,8 @@
 """Rows as they were read to the two tables: one post an id, every comment with its post, in bounded memory.
 
 Posts and their comments fall into buckets by a hash of the post's id; a bucket is joined at a time, so memory
-follows the bucket, not the data. Called by data/collect.py.
+follows the bucket, not the data. Who has refused is decided here, over all records of a post: no later stage
+sees it, whatever a config asks for. Called by data/collect.py.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Joined:
     Attributes:
         posts, comments: kept. duplicates: records of a post that another record of it replaced.
         repeated: comments that a later record of them replaced, or that came with a replaced record of their
-            post. orphans: comments whose post was not read. limited: those of posts beyond the limit.
+            post. orphans: comments whose post was not read. left_out: those of posts beyond the limit, or
+            refused.
+        opted_out, no_consent: posts refused; who opted out is not counted as without consent, too.
     """
 
     posts: int
@@ -42,7 +45,9 @@ class Joined:
     duplicates: int
     repeated: int
     orphans: int
-    limited: int
+    left_out: int
+    opted_out: int
+    no_consent: int
 
 
 def num_buckets(rows: int) -> int:
@@ -83,9 +88,23 @@ def _is_first(column: pa.ChunkedArray) -> np.ndarray:
 
 def _one_of_each(posts: pa.Table) -> pa.Table:
     """Of several records of a post the one whose counts were read last; in doubt the first that was read."""
-    ranked = posts.append_column("_read", pc.fill_null(posts["retrieved_utc"], -(2**62)))
-    ranked = ranked.sort_by([("id", "ascending"), ("_read", "descending"), ("_place", "ascending")])
+    ranked = posts.sort_by([("id", "ascending"), ("_read", "descending"), ("_place", "ascending")])
     return ranked.filter(pa.array(_is_first(ranked["id"]))).sort_by("_place")
+
+
+def _refused(posts: pa.Table, column: str, refusal: bool) -> pa.Array:
+    """Ids of the posts whose last statement is a refusal, also where another record of them is kept.
+
+    Of what was stated the last in time counts, and the last in the order of reading. Where these differ,
+    nobody knows which was meant last: the refusal counts.
+    """
+    stated = posts.filter(pc.is_valid(posts[column]))
+    found = []
+    for keys in (("_place",), ("_read", "_place")):
+        ordered = stated.sort_by([(key, "ascending") for key in keys])
+        last = ordered.group_by("id", use_threads=False).aggregate([(column, "last")])
+        found.append(last["id"].filter(pc.equal(last[f"{column}_last"], refusal)))
+    return pa.chunked_array([chunk for ids in found for chunk in ids.chunks], pa.string()).unique()
 
 
 def join(
@@ -103,10 +122,16 @@ def join(
     """
     low, high = (_KEYS * edge // buckets for edge in (bucket, bucket + 1))
     found = _bucket(pieces, "posts", POSTS_READ, low, high)
+    found = found.append_column("_read", pc.fill_null(found["retrieved_utc"], -(2**62)))
     posts = _one_of_each(found)
     duplicates = len(found) - len(posts)
     if limit is not None:
         posts = posts.filter(pc.is_in(posts["id"], value_set=pa.array(sorted(limit), pa.string())))
+    refused = []
+    for column, refusal in (("is_opted_out", True), ("has_consent", False)):
+        staying = posts.filter(pc.invert(pc.is_in(posts["id"], value_set=_refused(found, column, refusal))))
+        refused.append(len(posts) - len(staying))
+        posts = staying
     said = _bucket(pieces, "comments", COMMENTS_READ, low, high)
     order = pc.index_in(said["post_id"], value_set=posts["id"].combine_chunks())
     said = said.append_column("_post", order)
@@ -129,8 +154,8 @@ def join(
     chunks.write_table(posts_to, posts.select(POSTS.names).cast(POSTS))
     chunks.write_table(comments_to, own.select(COMMENTS.names).cast(COMMENTS))
     known = int(pc.sum(pc.is_in(said["post_id"], value_set=found["id"].combine_chunks())).as_py() or 0)
-    repeated, orphans, limited = belonging - len(own), len(said) - known, known - belonging
-    return Joined(len(posts), len(own), duplicates, repeated, orphans, limited)
+    repeated, orphans, left_out = belonging - len(own), len(said) - known, known - belonging
+    return Joined(len(posts), len(own), duplicates, repeated, orphans, left_out, *refused)
 
 
 def first_posts(pieces: Sequence[Path], limit: int) -> set[str]:

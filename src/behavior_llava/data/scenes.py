@@ -1,9 +1,12 @@
-"""What the verbalizer is told of a media item's picture: its scenes and their colors.
+"""What the verbalizer is told of a media item's picture: its size, its scenes and their colors.
 
-In: the path of an image or video; out: a `SceneLook`. `look` is called inside `core.workers.Workers`, in a
-process that can be killed; everything it returns can be pickled.
+In: the path of an image or video; out: a `SceneLook`. `look` is called by data/viewing.py inside
+`core.workers.Workers`, in a process that can be killed; everything it returns can be pickled.
 
-Scenes are what lies between cuts (ContentDetector of PySceneDetect, fed by one decoding pass of our own).
+Scenes follow each other where the view has changed by 30 degrees: see `ThirtyDegrees`. Cuts are found in the
+same decoding pass (ContentDetector of PySceneDetect): they are counted, and can take the rule's place. The
+frame shown of a scene is its middle one, which is past a cross-fade that the scene begins with.
+
 Colors are named by a rule instead of the paper's U2-Net mask:
 - A pixel has the name of the nearest prototype in Lab.
 - Background is all that is connected with the border over colors common on the border; the rest is
@@ -15,11 +18,12 @@ Colors are named by a rule instead of the paper's U2-Net mask:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av.error
 import numpy as np
@@ -31,10 +35,14 @@ from scenedetect import ContentDetector, FrameTimecode
 from scipy import ndimage
 
 from behavior_llava.core import media
+from behavior_llava.core.manifest import code_version
 from behavior_llava.core.media import MediaFault
 from behavior_llava.core.schema import MediaKind
 
 Tone = Literal["neutral", "cool", "warm"]
+SceneRule = Literal["thirty_degrees", "cuts"]
+Orientation = Literal["landscape", "portrait", "square"]
+Pace = Literal["low", "medium", "high"]
 
 SIDE = 64
 """Longest side at which pictures are looked at; averaging also removes coding noise."""
@@ -45,10 +53,29 @@ Source: default of ContentDetector, https://www.scenedetect.com/docs/ (detect-co
 """
 MIN_SCENE_S = 0.6
 """Source: default of PySceneDetect's command line, https://www.scenedetect.com/docs/ (min-scene-len)."""
+MIN_ANGLE_DEGREES = 30.0
+"""How much a view must differ from the one before to be a new one.
+
+Source: the 30-degree rule of film editing, which the Behavior-LLaVA paper names for choosing frames; it gives
+no algorithm. Ours is `ThirtyDegrees`.
+"""
+GRID = 3
+"""Places of a view, each way."""
+LEVELS = 5
+"""Levels of red, of green and of blue that a view tells apart: the coarsest at which films of the sandbox
+keep all their shots.
+"""
 MAX_FRAMES = 60_000
 """Frames decoded before a video counts as endless: 16 minutes at 60 fps; the paper's longest have 500 s."""
 MAX_KEPT = 1024
 """Frames held in memory for their colors; of a longer video every second, fourth, ... is kept."""
+
+SQUARE_RATIO = 1.05
+"""A picture whose longer side is at most so many times the shorter is square to the eye; ours."""
+LOW_PACE_CUTS_PER_MINUTE, MEDIUM_PACE_CUTS_PER_MINUTE = 6.0, 20.0
+"""Below the first the pace is low, below the second medium. The words are those of LAMBDA, whose thresholds
+are not known to us; these are ours.
+"""
 
 COLORS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "black": ((0, 0, 0), (35, 35, 35)),
@@ -66,6 +93,8 @@ COLORS: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 """Twelve basic color names with sRGB prototypes of ours; several where one would be too coarse."""
 
+_SAME_S = 1e-6
+"""Times this close are one: they were fractions once."""
 _NAMES = tuple(COLORS)
 _MIN_BORDER_SHARE = 0.1
 _MIN_SIDE_SHARE = 0.03
@@ -98,17 +127,24 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class SceneLook:
-    """The scenes of one media item, in order, without gaps.
+    """The scenes of one media item, in order, without gaps, and what is true of it as a whole.
 
     Attributes:
         num_found: scenes there were before the shortest were merged; 1 for an image.
+        num_cuts: whatever the rule of the scenes; 0 for an image.
+        duration_s: as shown, from the first frame to the end of the last; None for an image.
+        width, height: in pixels, turned upright.
     """
 
     scenes: tuple[Scene, ...]
     num_found: int
+    num_cuts: int
+    duration_s: float | None
+    width: int
+    height: int
 
 
-def look(path: str, kind: MediaKind, max_scenes: int) -> SceneLook:
+def look(path: str, kind: MediaKind, max_scenes: int, rule: SceneRule = "thirty_degrees") -> SceneLook:
     """The scenes of an image (one) or a video (at most `max_scenes`, at least 1) with their colors.
 
     Raises:
@@ -116,16 +152,137 @@ def look(path: str, kind: MediaKind, max_scenes: int) -> SceneLook:
             video_without_picture, video_endless.
     """
     if kind == "image":
-        image = media.open_image(Path(path), side=2 * SIDE)
+        with media._opened(Path(path)) as file:
+            image, (width, height) = media._decode_image(file, 2 * SIDE)
         image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-        return SceneLook((Scene(0.0, 0.0, 0.0, colors_of(np.asarray(image))),), 1)
+        scene = Scene(0.0, 0.0, 0.0, colors_of(np.asarray(image)))
+        return SceneLook((scene,), 1, 0, None, width, height)
     watched = _watch(Path(path))
-    spans = watched.spans()
-    merged = merge(spans, max_scenes)
-    return SceneLook(tuple(_scene(span, watched.kept) for span in merged), len(spans))
+    spans = watched.spans(rule)
+    scenes = tuple(_scene(span, watched.kept) for span in merge(spans, max_scenes))
+    num_cuts = len(watched.spans("cuts")) - 1
+    duration_s = watched.end_s - watched.start_s
+    return SceneLook(scenes, len(spans), num_cuts, duration_s, watched.width, watched.height)
 
 
-# ---- cuts --------------------------------------------------------------------------------------------------
+def settings(kind: MediaKind, max_scenes: int, rule: SceneRule) -> dict[str, Any]:
+    """Everything that what is seen of a file depends on, besides the file."""
+    seen: dict[str, Any] = {"code": code_version(), "kind": kind, "side": SIDE, "colors": COLORS}
+    if kind == "image":
+        return seen
+    cutting = {"threshold": CUT_THRESHOLD, "min_scene_s": MIN_SCENE_S}
+    limits = {"max_frames": MAX_FRAMES, "max_kept": MAX_KEPT}
+    view = {"angle": MIN_ANGLE_DEGREES, "grid": GRID, "levels": LEVELS}
+    return seen | cutting | limits | view | {"max_scenes": max_scenes, "rule": rule}
+
+
+def orientation(width: int, height: int) -> Orientation:
+    """How a picture of this size, both at least 1, lies."""
+    if max(width, height) <= SQUARE_RATIO * min(width, height):
+        return "square"
+    return "landscape" if width > height else "portrait"
+
+
+def pace(num_cuts: int, duration_s: float) -> Pace:
+    """How fast a video is cut; its duration is above 0."""
+    per_minute = 60 * num_cuts / duration_s
+    if per_minute < LOW_PACE_CUTS_PER_MINUTE:
+        return "low"
+    return "medium" if per_minute < MEDIUM_PACE_CUTS_PER_MINUTE else "high"
+
+
+# ---- the 30-degree rule ------------------------------------------------------------------------------------
+
+
+def _shared(steps_0to1: NDArray[np.float64], levels: int) -> NDArray[np.float32]:
+    """Each value's shares in `levels` levels from 0 to 1; they sum to 1.
+
+    A value between two levels belongs to them by cos² and sin²: as it moves, the angle between its shares
+    before and after grows evenly, to 90 degrees from level to level. Nothing jumps at a boundary.
+    """
+    distance = np.abs(steps_0to1[:, None] * (levels - 1) - np.arange(levels))
+    return (np.cos(np.pi / 2 * np.clip(distance, 0, 1)) ** 2).astype(np.float32)
+
+
+_COLOR_SHARES = _shared(np.arange(256) / 255, LEVELS)
+
+
+@cache
+def _place_shares(height: int, width: int) -> NDArray[np.float32]:
+    """Each pixel's shares in the places of the grid, (pixels, places); a row sums to 1."""
+
+    def along(size: int) -> NDArray[np.float32]:
+        middle = (np.arange(size) + 0.5) / size
+        # the middle of the first place is 0, that of the last 1
+        return _shared(np.clip((middle - 0.5 / GRID) / (1 - 1 / GRID), 0, 1), GRID)
+
+    places = along(height)[:, None, :, None] * along(width)[None, :, None, :]
+    return places.reshape(height * width, GRID * GRID)
+
+
+def view_of(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """A small picture as a distribution over place (a grid of 3 x 3) and color (5 x 5 x 5); it sums to 1."""
+    # every second pixel each way shows the same in a quarter of the time
+    pixels = pixels_HWC[::2, ::2]
+    places = _place_shares(*pixels.shape[:2])
+    red, green, blue = (_COLOR_SHARES[pixels[..., channel].ravel()] for channel in range(3))
+    first = (places[:, :, None] * red[:, None, :]).reshape(len(places), -1)
+    second = (green[:, :, None] * blue[:, None, :]).reshape(len(places), -1)
+    shares = (first.T @ second).ravel().astype(np.float64)
+    return shares / shares.sum()
+
+
+def angle_degrees(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """The Bhattacharyya angle of two distributions: 0 where they are equal, 90 with nothing in common."""
+    return math.degrees(math.acos(min(1.0, float(np.sqrt(first * second).sum()))))
+
+
+@dataclass
+class ThirtyDegrees:
+    """Where scenes begin: told every view of a video in order, then where it ends.
+
+    A scene's chosen view is the one shown MIN_SCENE_S / 2 after its beginning: what a cut or a quick fade has
+    come to by then. The next scene begins with the first view that is, with all that follow it for
+    MIN_SCENE_S, at least MIN_ANGLE_DEGREES from the chosen one. So
+    - each chosen view is at least MIN_ANGLE_DEGREES from the one before;
+    - every view of a scene is nearer than that to the chosen one, except in its first MIN_SCENE_S and in
+      changes that are over, or at the end, before they have lasted MIN_SCENE_S: flashes are no scenes;
+    - no scene is shorter than MIN_SCENE_S, unless the video is.
+
+    Attributes:
+        starts_s: when scenes begin, ascending; whole once `end` was called.
+    """
+
+    starts_s: list[float] = field(default_factory=list)
+    _chosen: NDArray[np.float64] | None = None
+    _change_s: float | None = None
+    """When the change under way began; the first view is a change too."""
+    _changed_to: NDArray[np.float64] | None = None
+
+    def see(self, time_s: float, view: NDArray[np.float64]) -> None:
+        """The view from this time on."""
+        self._settle(time_s)
+        if self._chosen is not None and angle_degrees(self._chosen, view) < MIN_ANGLE_DEGREES:
+            self._change_s = None
+        elif self._change_s is None:
+            self._change_s, self._changed_to = time_s, view
+        elif time_s <= self._change_s + MIN_SCENE_S / 2 + _SAME_S:
+            self._changed_to = view
+
+    def end(self, time_s: float) -> None:
+        """The last view is shown until then."""
+        self._settle(time_s)
+        if not self.starts_s and self._change_s is not None:
+            self.starts_s.append(self._change_s)
+
+    def _settle(self, time_s: float) -> None:
+        """A change that has lasted until now may be a scene."""
+        if self._change_s is not None and time_s >= self._change_s + MIN_SCENE_S - _SAME_S:
+            self.starts_s.append(self._change_s)
+            self._chosen, self._change_s = self._changed_to, None
+
+
+# ---- one pass over a video ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -133,17 +290,28 @@ class _Watched:
     """What one pass over a video leaves.
 
     Attributes:
+        width, height: of the first picture, turned upright.
         kept: (time, small RGB picture) of frames at regular distance, ascending.
     """
 
     start_s: float = 0.0
     end_s: float = 0.0
+    width: int = 0
+    height: int = 0
     cuts_s: list[float] = field(default_factory=list)
+    changes: ThirtyDegrees = field(default_factory=ThirtyDegrees)
     kept: list[tuple[float, NDArray[np.uint8]]] = field(default_factory=list)
 
-    def spans(self) -> list[tuple[float, float]]:
+    def begin(self, frame: VideoFrame, time_s: float) -> None:
+        """The first frame."""
+        self.start_s = time_s
+        is_sideways = frame.rotation % 180 == 90
+        self.width, self.height = (frame.height, frame.width) if is_sideways else (frame.width, frame.height)
+
+    def spans(self, rule: SceneRule) -> list[tuple[float, float]]:
         """(start, end) of every scene."""
-        inner = [cut for cut in sorted(set(self.cuts_s)) if self.start_s < cut < self.end_s]
+        edges_s = self.cuts_s if rule == "cuts" else self.changes.starts_s
+        inner = [edge for edge in sorted(set(edges_s)) if self.start_s < edge < self.end_s]
         edges = [self.start_s, *inner, self.end_s]
         return list(itertools.pairwise(edges))
 
@@ -172,11 +340,12 @@ def _decode(path: Path) -> _Watched:
                 raise MediaFault("video_endless")
             before_s, time_s = time_s, _time_s(frame, time_s, 1 / rate)
             if before_s is None:
-                watched.start_s = time_s
+                watched.begin(frame, time_s)
             pixels = _small(reformatter, frame, size)
             watched.cuts_s += [
                 cut.seconds for cut in detector.process_frame(FrameTimecode(time_s, rate), pixels)
             ]
+            watched.changes.see(time_s, view_of(pixels[..., ::-1]))
             if not watched.kept or time_s - watched.kept[-1][0] >= interval_s:
                 watched.kept.append((time_s, pixels[..., ::-1]))
             if len(watched.kept) > MAX_KEPT:
@@ -185,6 +354,7 @@ def _decode(path: Path) -> _Watched:
         raise MediaFault("video_empty")
     watched.cuts_s += [cut.seconds for cut in detector.post_process(FrameTimecode(time_s, rate))]
     watched.end_s = time_s + (1 / rate if before_s is None else time_s - before_s)
+    watched.changes.end(watched.end_s)
     return watched
 
 

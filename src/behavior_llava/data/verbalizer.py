@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count as numbers
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from behavior_llava.core import config, discover
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.schema import Behavior, BehaviorWords, Post
+from behavior_llava.core.schema import Behavior, BehaviorWords, Post, Spans, Value
 from behavior_llava.data.plain_text import one_line
 
 if TYPE_CHECKING:  # scenes.py brings a decoder and OpenCV; words need neither
@@ -31,31 +31,34 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 _COUNTING = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-_FIELDS: dict[str, tuple[set[str], set[str]]] = {
-    "system": (set(), set()),
-    "title": ({"title"}, set()),
-    "channel": ({"channel"}, set()),
-    "transcript": ({"transcript"}, set()),
-    "question": (set(), {"media"}),
-    "question_behavior": ({"asks"}, {"media"}),
-    "scene": ({"number", "caption"}, set()),
-    "foreground": ({"colors"}, set()),
-    "background": ({"colors"}, set()),
-    "tone": ({"tone"}, set()),
-    "tags": ({"tags"}, set()),
-    "separator": (set(), set()),
-    "more_colors": (set(), {"number", "foreground", "background", "tone"}),
-    "more_captions": ({"caption"}, {"number"}),
+_ABOUT = frozenset({"media", "title", "channel", "speech", "duration_s", "orientation", "pace"})
+_SCENE = frozenset({"number", "foreground", "background", "tone", "tags"})
+_FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "about": (frozenset(), _ABOUT),
+    "question": (frozenset(), frozenset({"media"})),
+    "question_behavior": (frozenset({"asks"}), frozenset({"media"})),
+    "scene": (frozenset({"number", "caption"}), frozenset()),
+    "scene_more": (frozenset(), _SCENE),
+    "separator": (frozenset(), frozenset()),
+    "more_colors": (frozenset(), _SCENE - {"tags"}),
+    "more_captions": (frozenset({"caption"}), frozenset({"number"})),
 }
 """Which blanks each line must have, and which it may have besides."""
 
 
-class WordsChange(Config):
-    """What a template says otherwise than the behavior's own file; None keeps the file's."""
+class BehaviorChange(Config):
+    """What a template says otherwise than the behavior's own file; None keeps the file's.
+
+    Attributes:
+        ask: clauses of the question in place of the file's for the template's wording; keys as there.
+        params: how it is measured, where the behavior leaves a choice; a run's config goes before it.
+    """
 
     sentence: str | None = None
     max_items: int | None = Field(default=None, ge=1, le=10)
     more: Mapping[str, str] = Field(default_factory=dict)
+    ask: Mapping[str, str] = Field(default_factory=dict)
+    params: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class Template(Config):
@@ -64,36 +67,37 @@ class Template(Config):
     Attributes:
         name: as in a run's config.
         wording: which `ask` and `words` of the behaviors it uses.
-        system, title, channel, transcript: lines before the question; None leaves the line out, as does a
-            post without it.
-        max_transcript_words: speech is cut after so many words.
+        about: what stands before the question, with the blanks media, title, channel, speech, duration_s,
+            orientation ("landscape", ...) and pace (of the cuts, "low", ...). A line with a blank that is not
+            known, or that would give an answer away, is left out.
+        about_joint: between these and the question.
+        max_speech_words: speech is cut after so many words.
         question, question_behavior: asked without and with behavior.
         scene: the description's line for one scene.
-        foreground, background, tone, tags: clauses added to that line where they are known; None leaves them
-            out.
+        scene_more: clauses added to that line, with the blanks number, foreground, background, tone and
+            tags; one with a blank that is not known is left out.
+        scene_joint: between them.
         separator: the line between description and behavior.
         behaviors: changes to the behaviors' words, by kind.
         more_colors, more_captions: further ways to say what a scene shows, for the arm content_matched.
+        hides: blanks of `about` that would give away what a run asks for; `for_run` fills it in.
     """
 
     name: str
     wording: str
-    system: str | None = None
-    title: str | None = None
-    channel: str | None = None
-    transcript: str | None = None
-    max_transcript_words: int = Field(default=300, ge=1)
+    about: tuple[str, ...] = ()
+    about_joint: str = "\n"
+    max_speech_words: int = Field(default=300, ge=1)
     question: str
     question_behavior: str
     scene: str
-    foreground: str | None = None
-    background: str | None = None
-    tone: str | None = None
-    tags: str | None = None
+    scene_more: tuple[str, ...] = ()
+    scene_joint: str = ", "
     separator: str
-    behaviors: Mapping[str, WordsChange] = Field(default_factory=dict)
+    behaviors: Mapping[str, BehaviorChange] = Field(default_factory=dict)
     more_colors: tuple[str, ...] = ()
     more_captions: tuple[str, ...] = Field(min_length=1)
+    hides: tuple[str, ...] = ()
 
     @field_validator(*_FIELDS)
     @classmethod
@@ -104,11 +108,18 @@ class Template(Config):
         for line in (value,) if isinstance(value, str) else value or ():
             if not line or "\n" in line:
                 raise ValueError("is empty or longer than a line")
-            blanks = {blank for _, blank, _, _ in string.Formatter().parse(line) if blank is not None}
+            blanks = _blanks(line)
             if not must <= blanks <= must | may:
                 raise ValueError(
                     f"has the blanks {sorted(blanks)}, not {sorted(must)} and at most {sorted(may)} besides"
                 )
+        return value
+
+    @field_validator("hides")
+    @classmethod
+    def _are_blanks_of_about(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - _ABOUT):
+            raise ValueError(f"no blanks {', '.join(unknown)}, only {sorted(_ABOUT)}")
         return value
 
     @model_validator(mode="after")
@@ -121,20 +132,40 @@ class Template(Config):
                 raise ValueError(
                     f"data/behaviors/{kind}.py has no wording {self.wording!r}, only {sorted(behavior.words)}"
                 )
-            for fields, scenes, sentence in behavior.examples:
+            self.params(kind)
+            self._check_change(kind, behavior)
+            for fields, params, spans, sentence in behavior.examples:
                 if sentence is not None:
-                    self._check_example(kind, behavior, fields, scenes)
+                    self._check_example(kind, behavior, (fields, params, spans))
         return self
 
+    def _check_change(self, kind: str, behavior: Behavior[Any]) -> None:
+        """A word under a key that nothing looks up would be left unsaid without a word."""
+        change = self.behaviors.get(kind, BehaviorChange())
+        clauses = {self.wording, *(f"{self.wording}.{part}" for part in behavior.metrics)}
+        for field, given, known in (
+            ("ask", change.ask, clauses),
+            ("more", change.more, set(behavior.words[self.wording].more)),
+        ):
+            if unknown := sorted(set(given) - known):
+                raise ValueError(f"behaviors.{kind}.{field}: no {', '.join(unknown)}, only {sorted(known)}")
+        for clause in change.ask.values():
+            if not _blanks(clause) <= {"items"}:
+                raise ValueError(f"behaviors.{kind}.ask: has the blanks {sorted(_blanks(clause))}, not items")
+
     def _check_example(
-        self, kind: str, behavior: Behavior, fields: dict[str, object], scenes: Sequence[tuple[float, float]]
+        self, kind: str, behavior: Behavior[Any], example: tuple[dict[str, Any], dict[str, Any], Spans]
     ) -> None:
-        post = Post(id="example", source="example", media_kind="video", **fields)  # pyright: ignore[reportArgumentType]
+        fields, params, spans = example
+        post = Post(id="example", source="example", media_kind="video", **fields)
+        value = behavior.value(post, spans, behavior.params.model_validate(params))
+        assert value is not None
         try:
-            text = behavior.say(post, scenes, self.words(kind))
+            text = behavior.say(value, self.words(kind))
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"behaviors.{kind}: the words cannot be filled in ({error!r})") from error
-        if text is None or behavior.read_back(text) is None:
+        read = behavior.read_back(text)
+        if read is None or set(read) != set(value):
             raise ValueError(f"behaviors.{kind}: what it says cannot be read back: {text!r}")
 
     def words(self, kind: str) -> BehaviorWords:
@@ -150,13 +181,43 @@ class Template(Config):
             more={**words.more, **change.more},
         )
 
+    def params(self, kind: str) -> BaseModel:
+        """How a behavior is measured in this template."""
+        change = self.behaviors.get(kind)
+        given = {} if change is None else change.params
+        model = behavior_of(kind, where=f"template {self.name}").params
+        return config.check(model, given, where=f"behaviors ({kind})")
+
+    def for_run(self, behaviors: Mapping[str, Mapping[str, Any]]) -> Template:
+        """The template of a run that says these kinds, measured with these parameters.
+
+        In every arm alike, also in those that say nothing: what would give one of them away is not told.
+
+        Raises:
+            UserError: an unknown kind or parameter.
+        """
+        changes = dict(self.behaviors)
+        hidden = dict.fromkeys(self.hides)
+        for kind, params in behaviors.items():
+            hidden |= dict.fromkeys(behavior_of(kind, where="build.behaviors").hides)
+            given = changes.get(kind, BehaviorChange())
+            changes[kind] = given.model_copy(update={"params": {**given.params, **params}})
+        fitted = self.model_copy(update={"behaviors": changes, "hides": tuple(hidden)})
+        for kind in behaviors:
+            fitted.params(kind)
+        return fitted
+
+
+def _blanks(line: str) -> set[str]:
+    return {blank for _, blank, _, _ in string.Formatter().parse(line) if blank is not None}
+
 
 @cache
-def _behaviors() -> dict[str, Behavior]:
+def _behaviors() -> dict[str, Behavior[Any]]:
     return discover.find("data.behaviors", "BEHAVIOR")
 
 
-def behavior_of(kind: str, *, where: str) -> Behavior:
+def behavior_of(kind: str, *, where: str) -> Behavior[Any]:
     """The behavior of that name; a UserError that suggests the nearest name where there is none."""
     return discover.get("data.behaviors", "BEHAVIOR", kind, where=where)
 
@@ -212,6 +273,18 @@ class SceneWords:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What is told of a media item besides its post; None for what is not known.
+
+    Attributes:
+        orientation: "landscape", "portrait" or "square". pace: of the cuts, "low", "medium" or "high".
+    """
+
+    orientation: str | None = None
+    pace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """The post whose behavior is said instead of one's own, with its scenes: its replay belongs to them."""
 
@@ -235,41 +308,56 @@ class Verbalized:
 # ---- the question ------------------------------------------------------------------------------------------
 
 
-def ask(template: Template, kinds: Sequence[str], post: Post, behaved: Post | None = None) -> str:
+def ask(
+    template: Template,
+    kinds: Sequence[str],
+    post: Post,
+    about: About = About(),
+    received: Received | None = None,
+    scenes: Sequence[SceneLike] = (),
+) -> str:
     """The user's words; without kinds the question for the content alone.
 
     Args:
         template: gives the words around.
-        kinds: those `say` said.
-        post: gives title, channel and speech.
-        behaved: the post whose behavior will be said, where it is not the post's own: a score is asked for as
-            a score.
+        kinds: those `say` said; of a post without behavior, those a model is to say.
+        post: gives title, channel, speech and length.
+        about: what else is told of the media.
+        received: the post whose behavior will be said, where it is not the post's own: a score is asked for
+            as a score.
+        scenes: the post's own.
     """
-    lines = [template.system] if template.system else []
-    for line, key, value in (
-        (template.title, "title", post.title),
-        (template.channel, "channel", post.channel),
-        (template.transcript, "transcript", _first_words(post.transcript, template.max_transcript_words)),
-    ):
-        known = one_line(value or "")
-        if line is not None and known:
-            lines.append(line.format(**{key: known}))
+    known = {
+        "media": post.media_kind,
+        "title": one_line(post.title or ""),
+        "channel": one_line(post.channel or ""),
+        "speech": _first_words(post.transcript, template.max_speech_words),
+        "duration_s": "" if post.duration_s is None else f"{post.duration_s:.0f}",
+        "orientation": about.orientation or "",
+        "pace": about.pace or "",
+    }
+    told = {blank: value for blank, value in known.items() if value and blank not in template.hides}
+    lines = [line.format(**told) for line in template.about if _blanks(line) <= set(told)]
     if kinds:
-        clauses = dict.fromkeys(_clause(template, kind, behaved or post) for kind in kinds)
+        giver = Received(post, scenes) if received is None else received
+        clauses = dict.fromkeys(_clause(template, kind, giver) for kind in kinds)
         lines.append(template.question_behavior.format(media=post.media_kind, asks=listed(tuple(clauses))))
     else:
         lines.append(template.question.format(media=post.media_kind))
-    return "\n".join(lines)
+    return template.about_joint.join(lines)
 
 
-def _first_words(text: str | None, most: int) -> str | None:
-    return None if text is None else " ".join(text.split()[:most])
+def _first_words(text: str | None, most: int) -> str:
+    return one_line(" ".join((text or "").split()[:most]))
 
 
-def _clause(template: Template, kind: str, post: Post) -> str:
+def _clause(template: Template, kind: str, giver: Received) -> str:
     behavior = behavior_of(kind, where=f"template {template.name}")
-    form = None if behavior.form is None else behavior.form(post)
-    clause = behavior.ask.get(f"{template.wording}.{form}", behavior.ask[template.wording])
+    change = template.behaviors.get(kind)
+    asks = {**behavior.ask, **({} if change is None else change.ask)}
+    value = value_of(template, kind, giver)
+    part = None if value is None else next(iter(value))
+    clause = asks.get(f"{template.wording}.{part}", asks[template.wording])
     most = template.words(kind).max_items
     return clause.format(items=_COUNTING[most] if most < len(_COUNTING) else most)
 
@@ -310,33 +398,37 @@ def _ended(line: str) -> str:
 
 def _scene_line(template: Template, number: int, scene: SceneLike) -> str:
     line = _ended(template.scene.format(number=number, caption=_caption(number, scene)))
-    colors, clauses = scene.colors, []
-    if colors is not None:
-        if template.foreground:
-            clauses.append(template.foreground.format(colors=listed(colors.foreground)))
-        if template.background:
-            clauses.append(template.background.format(colors=listed(colors.background)))
-        if template.tone:
-            clauses.append(template.tone.format(tone=colors.tone))
-    tags = [tag for tag in (one_line(tag) for tag in scene.tags) if tag]
-    if template.tags and tags:
-        clauses.append(template.tags.format(tags=", ".join(tags)))
+    known: dict[str, str] = {"number": str(number)}
+    if scene.colors is not None:
+        known["foreground"] = listed(scene.colors.foreground)
+        known["background"] = listed(scene.colors.background)
+        known["tone"] = scene.colors.tone
+    known["tags"] = ", ".join(tag for tag in (one_line(tag) for tag in scene.tags) if tag)
+    told = {blank: value for blank, value in known.items() if value}
+    clauses = [clause.format(**told) for clause in template.scene_more if _blanks(clause) <= set(told)]
     if not clauses:
         return line
-    said = ", ".join(clauses)
+    said = template.scene_joint.join(clauses)
     return f"{line} {said[0].upper()}{said[1:]}."
+
+
+def value_of(template: Template, kind: str, giver: Received) -> Value | None:
+    """What a post's receivers did of a kind, measured as the template says; None where it has nothing."""
+    spans = [(scene.start_s, scene.end_s) for scene in giver.scenes]
+    behavior = behavior_of(kind, where=f"template {template.name}")
+    return behavior.value(giver.post, spans, template.params(kind))
 
 
 def say_behavior(
     template: Template, kinds: Sequence[str], post: Post, scenes: Sequence[SceneLike]
 ) -> tuple[str, tuple[str, ...]]:
     """The lines after the separator and the kinds said in them; ("", ()) where the post has none."""
-    spans = [(scene.start_s, scene.end_s) for scene in scenes]
     said: dict[str, str] = {}
     for kind in kinds:
-        text = behavior_of(kind, where=f"template {template.name}").say(post, spans, template.words(kind))
-        if text is not None:
-            said[kind] = text
+        value = value_of(template, kind, Received(post, scenes))
+        if value is not None:
+            behavior = behavior_of(kind, where=f"template {template.name}")
+            said[kind] = behavior.say(value, template.words(kind))
     return "\n".join(said.values()), tuple(said)
 
 
@@ -368,10 +460,11 @@ def verbalize(
     post: Post,
     scenes: Sequence[SceneLike],
     received: Received | None = None,
+    about: About = About(),
 ) -> Verbalized:
     """Answer and matching question: `say`, then `ask` for what was said."""
     completion, said = say(template, kinds, post, scenes, received)
-    prompt = ask(template, said, post, behaved=None if received is None else received.post)
+    prompt = ask(template, said, post, about, received, scenes)
     return Verbalized(prompt, completion, said)
 
 

@@ -13,7 +13,7 @@ killed evaluation continues and a changed model or prompt never meets an old ans
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint
 from behavior_llava.core.progress import progress
-from behavior_llava.core.schema import Example, Sample, Task
+from behavior_llava.core.schema import Behavior, Example, Sample, Task, Value
 from behavior_llava.data.viewing import View, Viewer
 from behavior_llava.evaluation import benchmarks
 from behavior_llava.evaluation.scoring import answer_nll, score_labels
@@ -292,16 +292,14 @@ class HeldOut:
     Attributes:
         example: the behaviour question with the true completion.
         given: the completion's beginning that is not behaviour.
-        like_rate: 0..1; None where the platform tells no views. replay: a value a scene; None where there is
-            no curve.
+        values: kind of behaviour -> what receivers did, by part and not rounded.
     """
 
     post_id: str
     cluster: str
     example: Example
     given: str
-    like_rate: float | None
-    replay: tuple[float, ...] | None
+    values: Mapping[str, Value]
 
 
 def ask_behavior(
@@ -309,12 +307,12 @@ def ask_behavior(
     posts: Sequence[HeldOut],
     config: EvaluateConfig,
     folder: Path,
-    read: dict[str, Callable[[str], Any]],
+    behaviors: Mapping[str, Behavior[Any]],
 ) -> pa.Table:
     """How well the model predicts what the receivers of held-out posts did, as rows of PREDICTIONS.
 
     Args:
-        read: behaviour -> its `read_back`.
+        behaviors: those of the posts' values, by kind.
     """
     key = fingerprint(
         [asked.weights, asked.verbalize, config.context_tokens, config.batch_size]
@@ -341,7 +339,7 @@ def ask_behavior(
         losses = answer_nll(asked.model, [post.example for post in chunk], [post.given for post in chunk])
         found: list[dict[str, Any]] = []
         for post, text, loss in zip(chunk, written, losses, strict=True):
-            for task, scoring, prediction, label in _behavior_rows(post, text, loss, read):
+            for task, scoring, prediction, label in _behavior_rows(post, text, loss, behaviors):
                 media = post.example.media
                 found.append(
                     {
@@ -365,37 +363,63 @@ def ask_behavior(
     return chunks.read(place, PREDICTIONS)
 
 
+BEHAVIOR_TEXT = "heldout_behavior_text"
+
+
 def _behavior_rows(
-    post: HeldOut, text: str, loss: tuple[float, int], read: dict[str, Callable[[str], Any]]
+    post: HeldOut, text: str, loss: tuple[float, int], behaviors: Mapping[str, Behavior[Any]]
 ) -> list[tuple[str, str, Any, Any]]:
-    """(task, scoring, prediction, label) for each behaviour the post has."""
+    """(task, scoring, prediction, label) for each part of each behaviour the post has."""
     # the description before the behavior is the seed's own; what receivers did is the same for all
     behaved = (post.example.completion or "").removeprefix(post.given)
-    rows: list[tuple[str, str, Any, Any]] = [("heldout_behavior_text", "sum", list(loss), behaved)]
-    if post.like_rate is not None:
-        said = read["likes"](text)
-        rate = said.value if said is not None and said.form == "like_rate" else None
-        rows.append(("heldout_likes", "generate", rate, post.like_rate))
-    if post.replay is not None and len(post.replay) >= 3 and np.ptp(post.replay) > 0:
-        said = read["replay"](text)
-        curve = list(said) if said is not None and len(said) == len(post.replay) else None
-        rows.append(("heldout_replay", "generate", curve, list(post.replay)))
+    rows: list[tuple[str, str, Any, Any]] = [(BEHAVIOR_TEXT, "sum", list(loss), behaved)]
+    for kind, value in post.values.items():
+        read = behaviors[kind].read_back(text) or {}
+        for part, label in value.items():
+            metric = behaviors[kind].metrics[part]
+            if _can_be_scored(metric, label):
+                rows.append(
+                    (f"heldout_{part}", "generate", _comparable(metric, read.get(part), label), label)
+                )
     return rows
 
 
-HELDOUT_TASKS: dict[str, dict[str, Any]] = {
-    "heldout_behavior_text": {
-        "benchmark": "heldout_posts",
-        "metric": "perplexity",
-        "modality": "image",
-        "chance": None,
-    },
-    "heldout_likes": {"benchmark": "heldout_posts", "metric": "r2", "modality": "video", "chance": 0.0},
-    "heldout_replay": {
-        "benchmark": "heldout_posts",
-        "metric": "curve_correlation",
-        "modality": "video",
-        "chance": 0.0,
-    },
-}
-"""What `summarize` is told about the behaviour of held-out posts."""
+def _can_be_scored(metric: str, label: Any) -> bool:
+    """Texts are expected, not compared; a curve needs a shape, which two points have by chance."""
+    if metric == "curve_correlation":
+        return len(label) >= 3 and np.ptp(label) > 0
+    return metric != "perplexity"
+
+
+def _comparable(metric: str, said: Any, label: Any) -> Any:
+    """What was said; None for a curve over another number of scenes."""
+    is_curve = metric in ("curve_correlation", "curve_error")
+    return None if is_curve and said is not None and len(said) != len(label) else said
+
+
+_CHANCE = {"r2": 0.0, "spearman": 0.0, "curve_correlation": 0.0, "order_correlation": 0.0}
+
+
+def heldout_tasks(
+    posts: Sequence[HeldOut], behaviors: Mapping[str, Behavior[Any]]
+) -> dict[str, dict[str, Any]]:
+    """What `summarize` is told about the behaviour of held-out posts, by task."""
+    metrics = {BEHAVIOR_TEXT: "perplexity"}
+    media: dict[str, set[str]] = {}
+    for post in posts:
+        kind_of_media = "image" if post.example.media is None else post.example.media.kind
+        media.setdefault(BEHAVIOR_TEXT, set()).add(kind_of_media)
+        for kind, value in post.values.items():
+            for part, label in value.items():
+                if _can_be_scored(behaviors[kind].metrics[part], label):
+                    metrics[f"heldout_{part}"] = behaviors[kind].metrics[part]
+                    media.setdefault(f"heldout_{part}", set()).add(kind_of_media)
+    return {
+        task: {
+            "benchmark": "heldout_posts",
+            "metric": metric,
+            "modality": "video" if media.get(task) == {"video"} else "image",
+            "chance": _CHANCE.get(metric),
+        }
+        for task, metric in metrics.items()
+    }

@@ -125,6 +125,82 @@ def _curve_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Ar
     return _column([correlation(said, true) for said, true in zip(predictions, labels, strict=True)])
 
 
+def _curve_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Mean absolute difference over the scenes of every curve; a number stands for that level in all scenes.
+
+    Unparsed, or a curve of another length, is as wrong as an answer within the range of the labels can be.
+    """
+    truths = [np.asarray(label, dtype=np.float64) for label in labels]
+    points = np.concatenate(truths)
+    if not all(true.size for true in truths) or not np.isfinite(points).all():
+        raise ValueError("a label is missing or not finite")
+    lowest, highest = points.min(), points.max()
+
+    def error(said: Any, true: Array) -> float:
+        if said is None or np.shape(said) not in ((), true.shape) or not np.isfinite(said).all():
+            return float(np.maximum(true - lowest, highest - true).mean())
+        return float(np.abs(np.asarray(said, dtype=np.float64) - true).mean())
+
+    return _column([error(said, true) for said, true in zip(predictions, truths, strict=True)])
+
+
+def _average_level(labels: Sequence[Any]) -> float:
+    return float(np.mean(np.concatenate(labels)))
+
+
+def _order_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Spearman's rho of every predicted order with the true one, over the true items.
+
+    True items that were not said share the mean of the places left; said items that are not true, and
+    repetitions, are passed over. Unparsed, or without any true item, is 0.
+    """
+
+    def correlation(said: Any, true: Any) -> float:
+        if len(set(true)) < 2:
+            raise ValueError("a true order of fewer than two items has no correlation")
+        known = set(true)
+        places = {
+            item: place for place, item in enumerate(one for one in dict.fromkeys(said or ()) if one in known)
+        }
+        if not places:
+            return 0.0
+        shared = (len(places) + len(true) - 1) / 2
+        given = [places.get(item, shared) for item in true]
+        return float(np.corrcoef(given, np.arange(len(true)))[0, 1])
+
+    return _column([correlation(said, true) for said, true in zip(predictions, labels, strict=True)])
+
+
+def _average_order(labels: Sequence[Any]) -> list[Any]:
+    """All items by their mean place, 0 first and 1 last, in the labels that have them."""
+    places: dict[Any, list[float]] = {}
+    for label in labels:
+        for place, item in enumerate(label):
+            places.setdefault(item, []).append(place / max(1, len(label) - 1))
+    # Ties by text, as for the most common label.
+    return sorted(places, key=lambda item: (float(np.mean(places[item])), str(item)))
+
+
+def _share_overlaps(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """What said and true shares have in common: the sum over names of the smaller one; unparsed is 0.
+
+    Said shares of more than 1 together are scaled down to 1: else 100 % of everything would overlap wholly.
+    """
+
+    def overlap(said: Any, true: Any) -> float:
+        if said is None:
+            return 0.0
+        whole = max(1.0, sum(said.values()))
+        return float(sum(min(said.get(name, 0.0) / whole, share) for name, share in true.items()))
+
+    return _column([overlap(said, true) for said, true in zip(predictions, labels, strict=True)])
+
+
+def _average_shares(labels: Sequence[Any]) -> dict[str, float]:
+    names = dict.fromkeys(name for label in labels for name in label)
+    return {name: float(np.mean([label.get(name, 0.0) for label in labels])) for name in names}
+
+
 # ---- metrics of a set --------------------------------------------------------------------------------------
 
 
@@ -320,6 +396,32 @@ _ALL = (
         per_item=True,
         columns=_curve_correlations,
         weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="curve_error",
+        higher_is_better=False,
+        per_item=True,
+        columns=_curve_errors,
+        weighted=_mean,
+        constant=_average_level,
+    ),
+    Metric(
+        name="order_correlation",
+        higher_is_better=True,
+        per_item=True,
+        columns=_order_correlations,
+        weighted=_mean,
+        constant=_average_order,
+        point=0.01,
+    ),
+    Metric(
+        name="share_overlap",
+        higher_is_better=True,
+        per_item=True,
+        columns=_share_overlaps,
+        weighted=_mean,
+        constant=_average_shares,
         point=0.01,
     ),
     Metric(

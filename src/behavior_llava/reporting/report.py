@@ -93,11 +93,14 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
     return {"results": len(result["results"]), "differences": len(result["differences"])}
 
 
-_BEHAVIOR_METRICS = {
-    "heldout_behavior_text": "perplexity of the behavior's words",
-    "heldout_likes": "R² of likes/views",
-    "heldout_replay": "correlation of replay curves",
-}
+_METRICS = {"r2": "R²", "spearman": "rank correlation"}
+
+
+def _behavior_metric(row: Mapping[str, Any]) -> str:
+    if row["metric"] == "perplexity":
+        return "perplexity of the behavior's words"
+    part = row["task"].removeprefix("heldout_").replace("_", " ")
+    return f"{_METRICS.get(row['metric'], row['metric'].replace('_', ' '))} of {part}"
 
 
 def _behavior_scores(result: Mapping[str, Any]) -> list[BehaviorScore]:
@@ -105,13 +108,13 @@ def _behavior_scores(result: Mapping[str, Any]) -> list[BehaviorScore]:
     return [
         BehaviorScore(
             arm=row["arm"],
-            metric=_BEHAVIOR_METRICS[row["task"]],
+            metric=_behavior_metric(row),
             value=row["value"],
             baseline=row["chance"],
             n=row["n"],
         )
         for row in result["results"]
-        if row["task"] in _BEHAVIOR_METRICS and row["seed"] is None
+        if row["benchmark"] == "heldout_posts" and row["seed"] is None
     ]
 
 

@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
-from behavior_llava.core.schema import Behavior, BehaviorWords, Curve, Post
-
-_LINE = re.compile(r"^Replay\b[^:\n]*:[ \t]*(\d+(?:\.\d+)?(?:[ ,\t]+\d+(?:\.\d+)?)*)[ \t]*$", re.MULTILINE)
+from behavior_llava.core.schema import Behavior, BehaviorWords, Curve, Post, Spans, Value
+from behavior_llava.data import curves
+from behavior_llava.data.curves import CurveParams
 
 
-def over_scenes(curve: Curve, scenes: Sequence[tuple[float, float]]) -> tuple[float, ...] | None:
-    """The curve's mean over every scene, weighted by how long each segment overlaps it.
+def value(post: Post, spans: Spans, params: CurveParams) -> Value | None:
+    """The part replay: a mean of the curve, 0..1, for every scene.
 
-    None where a scene meets no segment (the curve is shorter than the video, or a picture has no time line)
-    or where the curve leaves 0..1: no value is made up.
+    Without the start, 1 is the most replayed stretch of the rest. None where the curve leaves 0..1.
     """
-    if not scenes or not all(0 <= value <= 1 for value in curve.values):
+    curve = post.replay
+    if curve is None or not all(0 <= point <= 1 for point in curve.values):
         return None
-    means = []
-    for start_s, end_s in scenes:
-        overlaps = [
-            max(0.0, min(end_s, segment_end) - max(start_s, segment_start))
-            for segment_start, segment_end in zip(curve.start_s, curve.end_s, strict=True)
-        ]
-        total = sum(overlaps)
-        if total <= 0:
-            return None
-        means.append(sum(part * value for part, value in zip(overlaps, curve.values, strict=True)) / total)
-    return tuple(means)
+    if params.start == "without":
+        rest = curves.without_start(curve)
+        curve = None if rest is None else curves.relative(rest)
+    means = None if curve is None else curves.over_scenes(curve, spans)
+    # a mean of ones may pass 1 by a rounding
+    return None if means is None else {"replay": tuple(min(1.0, mean) for mean in means)}
 
 
-def say(post: Post, scenes: Sequence[tuple[float, float]], words: BehaviorWords) -> str | None:
+def say(said: Value, words: BehaviorWords) -> str:
     """One line with a value of two decimals for every scene, `words.more["between"]` between them."""
-    if post.replay is None:
-        return None
-    means = over_scenes(post.replay, scenes)
-    if means is None:
-        return None
-    return words.sentence.format(values=words.more["between"].join(f"{mean:.2f}" for mean in means))
+    return words.sentence.format(values=curves.line_of(said["replay"], words.more["between"]))
 
 
-def read_back(text: str) -> tuple[float, ...] | None:
+def read_back(text: str) -> Value | None:
     """The values of the first line that starts with "Replay"; None where there is none or one leaves 0..1."""
-    line = _LINE.search(text)
-    if line is None:
-        return None
-    values = tuple(float(value) for value in re.findall(r"\d+(?:\.\d+)?", line[1]))
-    return values if all(value <= 1 for value in values) else None
+    values = curves.read_line(text, "Replay")
+    return None if values is None or not all(point <= 1 for point in values) else {"replay": values}
 
 
 _THREE = ((0.0, 1.0), (1.0, 2.0), (2.0, 4.0))
 
 BEHAVIOR = Behavior(
     columns=("replay",),
+    params=CurveParams,
+    value=value,
+    unsaid="there is no curve, it leaves 0..1, or a scene lies outside it",
     ask={"paper": "a replay value between 0 and 1 for every scene", "short": "the reactions"},
     words={
         "paper": BehaviorWords("Replay values by scene: {values}", more={"between": ", "}),
@@ -61,21 +48,32 @@ BEHAVIOR = Behavior(
     },
     say=say,
     read_back=read_back,
+    metrics={"replay": "curve_correlation"},
     examples=(
         (
             {"replay": Curve((0.0, 1.0, 2.0), (1.0, 2.0, 4.0), (0.21, 1.0, 0.34))},
+            {},
             _THREE,
             "Replay: 0.21 1.00 0.34",
         ),
         # the second scene is half in one segment, half in the other; the third lies three parts to one
         (
             {"replay": Curve((0.0, 1.5, 2.5), (1.5, 2.5, 4.0), (0.0, 1.0, 0.2))},
+            {},
             _THREE,
             "Replay: 0.00 0.50 0.40",
         ),
-        ({"replay": Curve((0.0,), (2.0,), (0.5,))}, _THREE, None),
-        ({"replay": Curve((0.0,), (4.0,), (1.5,))}, _THREE, None),
-        ({"replay": Curve((0.0,), (4.0,), (0.5,))}, ((0.0, 0.0),), None),
-        ({"replay": None}, _THREE, None),
+        # without the first half second: 0.5 is the largest that is left
+        (
+            {"replay": Curve((0.0, 0.5, 1.0, 2.0), (0.5, 1.0, 2.0, 4.0), (1.0, 0.1, 0.5, 0.25))},
+            {"start": "without"},
+            _THREE,
+            "Replay: 0.20 1.00 0.50",
+        ),
+        ({"replay": Curve((0.0, 1.0), (1.0, 4.0), (1.0, 0.5))}, {"start": "without"}, _THREE, None),
+        ({"replay": Curve((0.0,), (2.0,), (0.5,))}, {}, _THREE, None),
+        ({"replay": Curve((0.0,), (4.0,), (1.5,))}, {}, _THREE, None),
+        ({"replay": Curve((0.0,), (4.0,), (0.5,))}, {}, ((0.0, 0.0),), None),
+        ({"replay": None}, {}, _THREE, None),
     ),
 )

@@ -9,9 +9,25 @@ measure exposure. Bots, deleted and NSFW posts, reposts, repeated comments, othe
 missing or unreadable files are mixed in at the rates below.
 
 Written: `reddit/` (RS and RC dumps, media), `youtube/` (info.json, mp4, subtitles, Analytics exports),
-`page/` (a page's own CSV), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (EmoSet, Ekman-6,
+`page/` (a page's own CSV), where they are asked for `perceptual/` (SALICON's fixations, COCO's outlines) and
+`memory/` (LaMem's split), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (EmoSet, Ekman-6,
 LVU, LaMem, IMDb in their official layouts) and `truth.json` (read by the ceiling arm alone). All of it is
 synthetic and says so.
+
+What stands where of a post, so that it can be taken out again:
+
+    reddit:<id>         a line of reddit/RS_2020-06.zst (id), lines of RC_2020-06.zst (link_id t3_<id>),
+                        reddit/media/<id>.jpg
+    youtube:<id>        youtube/<id>.info.json, .mp4, .en.vtt; youtube/analytics/<id>.retention.json,
+                        .shares.json
+    page:<number>       a row of page/export.csv (status_id), page/media/<number as 00000>.jpg
+    salicon:<number>    perceptual/fixations_train2014.json and instances_train2014.json (images, id;
+                        annotations, image_id), perceptual/images/<file_name of its image>
+    lamem:<file>        a line of memory/splits/train_1.txt, memory/images/<file>
+    all of them         a key of truth.json
+
+An author is the `author` of a dump's line or of a comment in an info.json, an observer the `worker_id` of a
+path. Instruction data and benchmarks hold nobody's posts.
 """
 
 from __future__ import annotations
@@ -30,8 +46,8 @@ from behavior_llava.core.config import Config as Settings
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Fault, Part, Post, Said, Source
 from behavior_llava.core.workers import Workers
-from behavior_llava.data.sources import reddit, table, youtube
-from behavior_llava.data.world import receivers, words, writers
+from behavior_llava.data.sources import memorability, reddit, salicon, table, youtube
+from behavior_llava.data.world import looking, receivers, words, writers
 from behavior_llava.data.world.content import (
     EKMAN,
     EMOTIONS,
@@ -42,8 +58,10 @@ from behavior_llava.data.world.content import (
     draw_content_of,
     is_held_out,
 )
+from behavior_llava.data.world.drawing import SIZE
 from behavior_llava.data.world.writers import Film
 
+LICENCE = "synthetic, CC0"
 DAY_S = 86_400
 START_UTC = 1_590_969_600
 """1 June 2020: the month of the dumps."""
@@ -71,6 +89,8 @@ class Config(Settings):
         seed: of the world; runs with other training seeds share it.
         signal: share of receivers who react to the content; 0 is the null world.
         images, videos: posts on the Reddit and on the YouTube side; page_posts: rows of the page's own CSV.
+        saliency_images: pictures that people were watched looking at; memory_images: those they were asked
+            about later.
         instruction_*: rows of the base stage's data, by media.
         benchmark_train, benchmark_test: media of every benchmark's splits.
         processes: for drawing.
@@ -81,6 +101,8 @@ class Config(Settings):
     images: int = Field(default=5000, ge=0)
     videos: int = Field(default=1600, ge=0)
     page_posts: int = Field(default=200, ge=0)
+    saliency_images: int = Field(default=0, ge=0)
+    memory_images: int = Field(default=0, ge=0)
     instruction_images: int = Field(default=4500, ge=1)
     instruction_videos: int = Field(default=1200, ge=0)
     instruction_texts: int = Field(default=3000, ge=0)
@@ -116,6 +138,10 @@ def fetch(config: Config, folder: Path) -> None:
     _write_reddit(config, folder / "reddit", drawing, facts)
     _write_youtube(config, folder / "youtube", drawing, facts)
     _write_page(config, folder / "page", drawing, facts)
+    if config.saliency_images:
+        _write_perceptual(config, folder / "perceptual", drawing, facts)
+    if config.memory_images:
+        _write_memory(config, folder / "memory", drawing, facts)
     _write_instruction(config, folder / "instruction", drawing)
     _write_benchmarks(config, folder / "benchmarks", drawing)
     for label, function, jobs in (
@@ -423,6 +449,61 @@ def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str
             facts[f"page:{number}"] = _fact(content)
 
 
+FIXATIONS, INSTANCES = "fixations_train2014.json", "instances_train2014.json"
+
+
+def _write_perceptual(
+    config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]
+) -> None:
+    """Where people look: SALICON's fixations and COCO's outlines of the same pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    paths: list[dict[str, Any]] = []
+    outlines: list[dict[str, Any]] = []
+    for number in range(config.saliency_images):
+        seed = (config.seed, 7, number)
+        rng = _rng(config, 7, number)
+        content = draw_content(rng)
+        name = f"COCO_train2014_{number:012d}.jpg"
+        drawing.image(folder / "images" / name, content, *seed)
+        images.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE, "license": 1})
+        for worker, points in enumerate(looking.fixations(content, seed, rng, signal=config.signal)):
+            of_path = {"id": len(paths), "image_id": number, "worker_id": f"observer {worker}"}
+            paths.append(of_path | {"fixations": points})
+        for outline in looking.outlines(content, seed):
+            outlines.append({"id": len(outlines), "image_id": number, **outline})
+        facts[f"salicon:{number}"] = _fact(content)
+    shared = {
+        "info": {"description": "synthetic, made by a program"},
+        "licenses": [{"id": 1, "name": LICENCE}],
+        "images": images,
+    }
+    categories = [{"id": number, "name": name} for name, number in looking.CATEGORIES.items()]
+    for name, rest in (
+        (FIXATIONS, {"type": "fixations", "annotations": paths}),
+        (INSTANCES, {"annotations": outlines, "categories": categories}),
+    ):
+        (folder / name).write_text(json.dumps(shared | rest), encoding="utf-8")
+
+
+RECALL_DELAY_S = 600.0
+"""After which the sandbox's viewers are asked."""
+
+
+def _write_memory(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+    """What people know again: a split in LaMem's layout."""
+    (folder / "splits").mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(config.memory_images):
+        rng = _rng(config, 8, number)
+        content = draw_content(rng)
+        name = f"{number:08d}.jpg"
+        drawing.image(folder / "images" / name, content, config.seed, 8, number)
+        lines.append(f"{name} {looking.recall(content, rng, signal=config.signal):.6f}\n")
+        facts[f"lamem:{name}"] = _fact(content)
+    (folder / "splits" / "train_1.txt").write_text("".join(lines), encoding="utf-8")
+
+
 def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
     """The base stage's data: captions and plain questions on media, and text-only knowledge of feelings and
     memory.
@@ -623,16 +704,15 @@ def _write_imdb(config: Config, folder: Path, splits: dict[str, int]) -> None:
 
 def _sides(config: Config, folder: Path) -> dict[str, tuple[Source, Any]]:
     """The sides of the world that have posts, each with the source that reads its real format."""
-    licence = "synthetic, CC0"
     sides: dict[str, tuple[Source, Any]] = {}
     if config.images:
         place = folder / "reddit"
         sides["reddit"] = (
             reddit.SOURCE,
-            reddit.Config(path=place, media=place / "media", licence=licence),
+            reddit.Config(path=place, media=place / "media", licence=LICENCE),
         )
     if config.videos:
-        sides["youtube"] = youtube.SOURCE, youtube.Config(path=folder / "youtube", licence=licence)
+        sides["youtube"] = youtube.SOURCE, youtube.Config(path=folder / "youtube", licence=LICENCE)
     if config.page_posts:
         columns = {
             "id": "status_id",
@@ -646,7 +726,24 @@ def _sides(config: Config, folder: Path) -> dict[str, tuple[Source, Any]]:
         page = folder / "page" / "export.csv"
         sides["page"] = (
             table.SOURCE,
-            table.Config(path=page, platform="page", licence=licence, columns=columns),
+            table.Config(path=page, platform="page", licence=LICENCE, columns=columns),
+        )
+    if config.saliency_images:
+        place = folder / "perceptual"
+        sides["perceptual"] = (
+            salicon.SOURCE,
+            salicon.Config(fixations=place / FIXATIONS, instances=place / INSTANCES, media=place / "images"),
+        )
+    if config.memory_images:
+        place = folder / "memory"
+        sides["memory"] = (
+            memorability.SOURCE,
+            memorability.Config(
+                path=place / "splits" / "train_1.txt",
+                media=place / "images",
+                delay_s=RECALL_DELAY_S,
+                licence=LICENCE,
+            ),
         )
     return sides
 

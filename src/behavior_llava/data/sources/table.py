@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -32,16 +33,16 @@ from behavior_llava.core.schema import Comment, Curve, Fault, MediaKind, Part, P
 from behavior_llava.data import people, raw_values, stores, table_rows
 
 
-def _duration(value: Any) -> float | None:
-    """Seconds of a video, which lasts."""
+def _seconds(value: Any) -> float | None:
+    """How long something lasts."""
     seconds = raw_values.to_float(value)
     if seconds is not None and seconds < 0:
-        raise ValueError(f"negative duration: {seconds}")
+        raise ValueError(f"negative time: {seconds}")
     return seconds
 
 
 NUMBER_FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    "duration_s": _duration,
+    "duration_s": _seconds,
     "created_utc": raw_values.to_utc,
     "retrieved_utc": raw_values.to_utc,
     "score": raw_values.to_int,
@@ -50,15 +51,20 @@ NUMBER_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "num_views": raw_values.to_count,
     "num_impressions": raw_values.to_count,
     "num_comments": raw_values.to_count,
+    "recall": raw_values.to_share,
+    "recall_delay_s": _seconds,
 }
 TEXT_FIELDS = ("title", "description", "transcript", "category")
 WORD_FIELDS = ("channel", "media_url", "language", "removed_by", "licence")
-CLAIM_FIELDS = ("is_nsfw", "comments_disabled")
+CLAIM_FIELDS = ("is_nsfw", "comments_disabled", "has_consent", "is_opted_out")
 CURVE_FIELDS = ("replay", "retention")
 COUNT_FIELDS = ("shares", "reactions")
+SHARE_FIELD = "saliency_objects"
+DOTTED_FIELDS = (*COUNT_FIELDS, SHARE_FIELD)
+NUM_TILES = 9
 MEDIA_FIELDS = ("media_path", "media_url", "media_kind")
 COHORT = "cohort"
-_OURS = ("source", "author_kind", "chapters", "is_synthetic")
+_OURS = ("source", "author_kind", "chapters", "adjusted", "is_synthetic")
 FIELDS = (*(field.name for field in fields(Post) if field.name not in _OURS), COHORT)
 
 _KINDS: Mapping[str, MediaKind] = {"image": "image", "photo": "image", "video": "video"}
@@ -79,10 +85,14 @@ class Config(BaseModel):
         columns: Post field -> column. `id` is required, and one of `media_path`, `media_url`, `media_kind`.
             `shares.<service>` and `reactions.<kind>` take a column each; `comments` takes one text or a list
             of texts; `replay` and `retention` take a list of values over equal stretches of `duration_s`, in
-            CSV as JSON; `author_hash` takes the name and keeps its hash; `media_kind` takes "image", "photo"
-            or "video", other words are "not_media"; without it the suffix of the path or the URL decides;
-            `cohort` takes how many people a row's counts come from. A key of the path (`channel=pics/`)
-            counts as a column where the file has none of that name.
+            CSV as JSON; `saliency_tiles` takes a list of nine counts or shares, row by row, in CSV as JSON,
+            and makes shares of it; `saliency_objects.<name>` takes the share of looks at it, 0..1, as it is;
+            `recall` takes the share of viewers who knew it again, 0..1, and `recall_delay_s` the seconds till
+            then; `has_consent` and `is_opted_out` take claims as `is_nsfw` does, and collect keeps no row
+            that says no to the one or yes to the other; `author_hash` takes the name and keeps its hash;
+            `media_kind` takes "image", "photo" or "video", other words are "not_media"; without it the suffix
+            of the path or the URL decides; `cohort` takes how many people a row's counts come from. A key of
+            the path (`channel=pics/`) counts as a column where the file has none of that name.
         media: folder that media paths are relative to; by default the table's own, the folder that was
             searched, or what stands before the wildcards. A path that leads out of it is a Fault.
         min_cohort: rows whose counts come from fewer people, or from nobody knows how many, are refused as
@@ -116,7 +126,7 @@ class Config(BaseModel):
     def _known_fields(cls, columns: dict[str, str]) -> dict[str, str]:
         for name in columns:
             head, dot, kind = name.partition(".")
-            if head not in FIELDS or (dot and (head not in COUNT_FIELDS or not kind)):
+            if head not in FIELDS or (dot and (head not in DOTTED_FIELDS or not kind)):
                 near = difflib.get_close_matches(name, FIELDS, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(f"no Post field {name!r}; {hint}There are: {', '.join(FIELDS)}")
@@ -194,13 +204,29 @@ def _curve(value: Any, duration_s: float | None) -> Curve | None:
     return Curve(tuple(edges[:-1]), tuple(edges[1:]), tuple(number or 0.0 for number in numbers))
 
 
-def _counts(record: Mapping[str, Any], name: str) -> dict[str, int] | None:
-    """Kind -> count from one mapping and from dotted columns; null counts are left out."""
+def _tiles(value: Any) -> tuple[float, ...] | None:
+    """Shares of nine tiles, which add up to 1, from shares or counts."""
+    values = _opened(value)
+    if values is None or values == []:
+        return None
+    if not isinstance(values, list) or len(values) != NUM_TILES:
+        raise ValueError(f"a list of {NUM_TILES} numbers")
+    numbers = [raw_values.to_float(item) for item in values]
+    if any(number is None or number < 0 for number in numbers):
+        raise ValueError("a tile without a number from 0 up")
+    total = sum(number or 0.0 for number in numbers)
+    if not total:
+        raise ValueError("nobody looked anywhere")
+    return tuple((number or 0.0) / total for number in numbers)
+
+
+def _by_kind(record: Mapping[str, Any], name: str, convert: Callable[[Any], Any]) -> dict[str, Any] | None:
+    """Kind -> number from one mapping and from dotted columns; null numbers are left out."""
     opened = _opened(record.get(name))
     pairs = [] if opened is None else [(raw_values.to_text(kind), value) for kind, value in opened.items()]
     pairs += [(key.partition(".")[2], value) for key, value in record.items() if key.startswith(name + ".")]
-    counts = {kind: raw_values.to_count(value) for kind, value in pairs}
-    return {kind: count for kind, count in counts.items() if kind and count is not None} or None
+    numbers = {kind: convert(value) for kind, value in pairs}
+    return {kind: number for kind, number in numbers.items() if kind and number is not None} or None
 
 
 def _comments(value: Any) -> tuple[Comment, ...]:
@@ -260,8 +286,10 @@ def _post(
     read(TEXT_FIELDS, "not_a_text", _text)
     read(CLAIM_FIELDS, "not_a_boolean", raw_values.to_bool)
     read(CURVE_FIELDS, "curve_broken", lambda value: _curve(value, values.get("duration_s")))
-    for name in COUNT_FIELDS:
-        values[name] = _cell("not_a_number", lambda field: _counts(record, field), name)
+    read(("saliency_tiles",), "tiles_broken", _tiles)
+    for name in DOTTED_FIELDS:
+        number = raw_values.to_share if name == SHARE_FIELD else raw_values.to_count
+        values[name] = _cell("not_a_number", partial(_by_kind, record, convert=number), name)
     values["licence"] = values.get("licence") or licence
     author = _cell("not_a_text", _plain, record.get("author_hash"))
     return Post(

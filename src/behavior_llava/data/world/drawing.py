@@ -7,6 +7,8 @@ brightness and noise vary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -195,9 +197,32 @@ def _figure(draw: Draw, action: str, x: int, y: int) -> None:
         draw.rectangle((x + 2, y + 14, x + 26, y + 26), fill=(250, 250, 250), outline=ink, width=2)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one thing is drawn: its box, in pixels from the top left.
+
+    Attributes:
+        name: "face", "figure", or the event's or the object's own.
+    """
+
+    name: str
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 def draw_image(content: Content, rng: np.random.Generator, *, light: int | None = None) -> Image.Image:
     """One RGB picture of SIZE x SIZE pixels, in the given one of LIGHTS, or in a random one or none."""
+    return _draw(content, rng, light)[0]
 
+
+def places(content: Content, rng: np.random.Generator) -> list[Place]:
+    """Where `draw_image` puts the things of a content, from a generator in the same state."""
+    return _draw(content, rng, None)[1]
+
+
+def _draw(content: Content, rng: np.random.Generator, light: int | None) -> tuple[Image.Image, list[Place]]:
     def jitter(most: int) -> int:
         return int(rng.integers(-most, most + 1))
 
@@ -210,13 +235,18 @@ def draw_image(content: Content, rng: np.random.Generator, *, light: int | None 
     draw = ImageDraw.Draw(image)
     _background(draw, content.scene, base)
     _weather(draw, content.weather, rng)
+    found = []
     if content.expression is not None:
-        _face(draw, content.expression, 9 + jitter(4), 33 + jitter(2))
+        found.append(Place("face", 9 + jitter(4), 33 + jitter(2), 46, 46))
+        _face(draw, content.expression, found[-1].x, found[-1].y)
     if content.event is not None:
-        _event(draw, content.event, 73 + jitter(4), 34 + jitter(2))
-    _object(draw, content.left, 5 + jitter(3), 85 + jitter(3))
-    _object(draw, content.right, 86 + jitter(3), 85 + jitter(3))
-    _figure(draw, content.action, 50 + jitter(2), 86 + jitter(3))
+        found.append(Place(content.event, 73 + jitter(4), 34 + jitter(2), 46, 44))
+        _event(draw, content.event, found[-1].x, found[-1].y)
+    for name, x in ((content.left, 5), (content.right, 86)):
+        found.append(Place(name, x + jitter(3), 85 + jitter(3), 38, 38))
+        _object(draw, name, found[-1].x, found[-1].y)
+    found.append(Place("figure", 50 + jitter(2), 86 + jitter(3), 28, 36))
+    _figure(draw, content.action, found[-1].x, found[-1].y)
     pixels = np.asarray(image, np.float32)
     if light is None and rng.random() < LIT_SHARE:
         light = int(rng.integers(len(LIGHTS)))
@@ -225,4 +255,4 @@ def draw_image(content: Content, rng: np.random.Generator, *, light: int | None 
     contrast = 1.0 if content.is_contrasty else 0.62
     pixels = (pixels - 128) * contrast * rng.uniform(0.95, 1.05) + 128 + rng.uniform(-8, 8)
     pixels += rng.normal(0, 4, pixels.shape[:2])[..., None]
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), found

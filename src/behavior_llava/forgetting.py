@@ -1,0 +1,402 @@
+"""Posts and authors taken out of a run for good, and the list of the models that saw them.
+
+`forget` finds what is concerned in the pieces that were read, the collected tables and the material that
+sources fetched, puts one-way hashes on the run's list (data/ledger.py), and then removes: caches and files of
+media first, what is derived next (the next run makes it again, without them), and last the rows that tell
+which media were theirs. So a killed call may be made again, or `finish` goes on at the next start. Models
+stay: weights cannot be cleaned. Called by the command line and, for `finish`, by pipeline.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import yaml
+
+from behavior_llava.core import cache, config, media
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import MANIFEST, PLAN, only_one
+from behavior_llava.data import ledger, people
+from behavior_llava.data.collect import CollectConfig, SourceConfig, source_of
+from behavior_llava.data.ledger import Forgotten
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
+
+log = logging.getLogger(__name__)
+
+UNFINISHED = "forgetting.unfinished"
+"""Lies in the run's folder from before the first removal until after the last."""
+
+DERIVED = ("report", "blift", "build", "collect")
+"""Folders that the next run makes again from what is left."""
+
+_HASH = re.compile(r"u_[0-9a-f]{10}")
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a call took out of a run, or would; it holds no name.
+
+    Attributes:
+        removed: place in the run -> how much of it: records of fetched, rows of read and of SQLite files,
+            facts of seen.sqlite, files of all others. Without read where it is only told.
+        num_posts, num_comments: found in the pieces and collected tables, each counted once.
+        unknown_posts, unknown_authors: places, from 0, in what was given, of those of whom the run has and
+            had nothing. They are on its list all the same: what comes later is left out.
+        models: folders below the run's of models that saw them; their weights cannot be cleaned.
+        brought: what a person brought from outside the run and is not changed: "reddit: <path>".
+        was_unfinished: an earlier call was cut off, and this one ended its work.
+    """
+
+    removed: dict[str, int]
+    num_posts: int
+    num_comments: int
+    unknown_posts: tuple[int, ...]
+    unknown_authors: tuple[int, ...]
+    models: tuple[str, ...]
+    brought: tuple[str, ...]
+    was_unfinished: bool = False
+
+    @property
+    def is_nothing(self) -> bool:
+        """There was nothing to remove: they are unknown, or were forgotten before."""
+        return not self.removed and not self.was_unfinished
+
+
+def forget(
+    run: Path, *, posts: Sequence[str] = (), authors: Sequence[str] = (), is_dry: bool = False
+) -> Removal:
+    """Takes posts and authors out of every stage folder of a run, and keeps them out for ever.
+
+    With a post go its comments and its media, with an author all their posts and comments. A media file that
+    a remaining post uses stays.
+
+    Args:
+        run: the run's folder.
+        posts: ids, "<platform>:<platform's id>".
+        authors: hashes ("u_" and ten digits) or names as the source has them, which are hashed with the salts
+            of the run's sources and written nowhere. On YouTube the name is the channel's id where there is
+            one.
+        is_dry: change nothing, and tell what would be removed.
+
+    Raises:
+        UserError: no run's folder, or a run is at work in it.
+    """
+    sources = _sources(run)
+    salts = sorted({getattr(settings, "salt", people.DEFAULT_SALT) for _, settings in sources})
+    of_posts = [ledger.post_key(post) for post in posts]
+    of_authors = [[ledger.author_key(value) for value in _hashes(author, salts)] for author in authors]
+    with only_one(run):
+        before = Forgotten.read(run)
+        given = {*of_posts, *(key for keys in of_authors for key in keys)}
+        found = _remove(run, given, is_dry=is_dry)
+        known = before.effective | found.keys
+        return Removal(
+            removed={place: count for place, count in found.removed.items() if count},
+            num_posts=len(found.posts),
+            num_comments=found.num_comments,
+            unknown_posts=tuple(place for place, key in enumerate(of_posts) if key not in known),
+            unknown_authors=tuple(place for place, keys in enumerate(of_authors) if known.isdisjoint(keys)),
+            models=found.models,
+            brought=tuple(
+                f"{kind}: {value}"
+                for kind, settings in sources
+                for _, value in settings
+                if isinstance(value, Path)
+            ),
+            was_unfinished=found.was_unfinished,
+        )
+
+
+def finish(run: Path) -> None:
+    """Ends the work of a `forget` that was cut off; the caller holds the run (manifest.only_one)."""
+    if (run / UNFINISHED).exists():
+        log.info("forgetting goes on where it was cut off")
+        _remove(run, set(), is_dry=False)
+
+
+def _sources(run: Path) -> list[tuple[str, Any]]:
+    """Kind and settings of the run's sources.
+
+    Raises:
+        UserError: the folder is no run's.
+    """
+    path = run / "config.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))["collect"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(
+            f"no run's config ({type(error).__name__})", where=path, remedy="give the folder of a run"
+        ) from None
+    collected = config.check(CollectConfig, values, where=path)
+    return [(entry.kind, source_of(entry)[1]) for entry in collected.sources]
+
+
+def _hashes(author: str, salts: Iterable[str]) -> list[str]:
+    """What an author is called in the run: one hash a salt."""
+    if _HASH.fullmatch(author):
+        return [author]
+    return [value for salt in salts if (value := people.hash_author(author, salt)) is not None]
+
+
+# ---- what is concerned -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What is to be removed.
+
+    Attributes:
+        posts: ids. keys: of these, and those of the list that were met.
+        urls, hashes: of their media, as far as no remaining post uses them.
+        models, removed: as of a Removal.
+    """
+
+    posts: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    urls: set[str] = field(default_factory=set)
+    hashes: set[str] = field(default_factory=set)
+    num_comments: int = 0
+    was_unfinished: bool = False
+    models: tuple[str, ...] = ()
+    removed: dict[str, int] = field(default_factory=dict)
+
+
+_COLUMNS = ["id", "author_hash", "channel", "media_path", "media_url", "media_sha256"]
+
+
+def _tables(run: Path, kind: str, columns: list[str]) -> Iterator[pa.Table]:
+    """The posts or comments of every piece and every collected bucket."""
+    for name in ledger.pieces(run):
+        table = ledger.rows_of(name, kind)
+        if table is not None:
+            yield table.select(columns)
+    for file in sorted((run / "collect").rglob(f"{kind}/*.parquet")):
+        yield pq.read_table(file, columns=columns)
+
+
+def _find(run: Path, forgotten: Forgotten) -> _Found:
+    found = _Found()
+    for table in _tables(run, "posts", _COLUMNS):
+        found.posts |= ledger.forgotten_posts(table, forgotten)
+    gone = pa.array(sorted(found.posts), pa.string())
+    of_media: dict[str, set[str]] = {name: set() for name in _COLUMNS[3:]}
+    for is_theirs in (True, False):
+        for table in _tables(run, "posts", _COLUMNS) if found.posts else ():
+            is_gone = pc.is_in(table["id"], value_set=gone)
+            rows = table.filter(is_gone if is_theirs else pc.invert(is_gone))
+            for name, values in of_media.items():
+                column = rows[name].drop_null()
+                if is_theirs:
+                    values |= set(column.to_pylist())
+                else:
+                    shared = column.filter(pc.is_in(column, value_set=pa.array(sorted(values), pa.string())))
+                    values -= set(shared.to_pylist())
+        if is_theirs:
+            of_media["media_sha256"] |= _hashes_of(of_media["media_path"])
+    found.urls, found.hashes = of_media["media_url"], of_media["media_sha256"]
+    comments: set[str] = set()
+    for table in _tables(run, "comments", ["id", "post_id", "author_hash"]):
+        is_gone = ledger.is_forgotten_comment(table, forgotten, found.posts)
+        comments |= set(table["id"].filter(is_gone).to_pylist())
+    found.num_comments = len(comments)
+    return found
+
+
+def _hashes_of(paths: Iterable[str]) -> set[str]:
+    """Hashes of the files that are there: those of posts that were read and not collected."""
+    found = set()
+    for path in paths:
+        try:
+            found.add(media.sha256(Path(path)))
+        except media.MediaFault:
+            continue  # nothing can have been kept of what cannot be read
+    return found
+
+
+# ---- removing ----------------------------------------------------------------------------------------------
+
+
+def _remove(run: Path, given: set[str], *, is_dry: bool) -> _Found:
+    """Removes what is on the run's list or given; the caller holds the run."""
+    before = Forgotten.read(run)
+    forgotten = Forgotten(before.keys | given)
+    found = _find(run, forgotten)
+    fetched = {place: erase(forgotten, True) for place, erase in _erasers(run)}
+    found.was_unfinished = (run / UNFINISHED).exists()
+    found.keys = forgotten.met | {ledger.post_key(post) for post in found.posts}
+    concerned = found.keys | given | (before.keys if found.was_unfinished else set())
+    found.models = tuple(ledger.models_that_saw(run, concerned))
+    is_something = bool(found.posts or found.num_comments or any(fetched.values()) or found.was_unfinished)
+    if is_dry:
+        if is_something:
+            found.removed = {**_stores(run, found, is_dry=True), **_derived(run, is_dry=True), **fetched}
+        return found
+    if is_something:
+        (run / UNFINISHED).touch()
+        ledger.remember(run, found.keys, was_found=True)
+    ledger.remember(run, given, was_found=False)
+    if is_something:
+        _sweep(run)
+        found.removed = {**_stores(run, found, is_dry=False), **_derived(run, is_dry=False)}
+        found.removed |= {place: erase(forgotten, False) for place, erase in _erasers(run)}
+        found.removed["read"] = _clean(run, forgotten)
+        # last, because it tells which media were whose
+        found.removed |= _delete_trees(run, ["collect"], is_dry=False)
+        (run / UNFINISHED).unlink()
+    _tell(found)
+    return found
+
+
+def _sweep(run: Path) -> None:
+    """Deletes what a killed run left while it fetched, wrote or deleted."""
+    for plan in (run / "fetched").glob(f"*/{PLAN}"):
+        if not (plan.parent / MANIFEST).exists():
+            shutil.rmtree(plan.parent)  # in no state to be read; it will be fetched again
+    for left in (*run.rglob("*.part"), *run.rglob("*.gone")):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _tell(found: _Found) -> None:
+    counts = ", ".join(f"{place} {count}" for place, count in sorted(found.removed.items()) if count)
+    log.info(
+        "forgotten: %d posts and %d comments (%s)",
+        len(found.posts),
+        found.num_comments,
+        counts or "nothing was there to remove",
+    )
+    if found.models:
+        log.warning(
+            "models that saw them: %s; weights cannot be cleaned: delete them, or train again by running the "
+            "run's config",
+            ", ".join(found.models),
+        )
+
+
+def _erasers(run: Path) -> Iterator[tuple[str, Callable[[Forgotten, bool], int]]]:
+    """How fetched material is erased, by its folder; none for what a person brought."""
+    for manifest in sorted((run / "fetched").glob(f"*/{MANIFEST}")):
+        # what lies there came by these settings, whatever the config says by now
+        told = json.loads(manifest.read_text(encoding="utf-8"))["config"]
+        source, settings = source_of(SourceConfig(**told))
+        if source.erase is not None:
+            folder = manifest.parent
+            yield folder.relative_to(run).as_posix(), partial(source.erase, settings, folder)
+
+
+def _stores(run: Path, found: _Found, *, is_dry: bool) -> dict[str, int]:
+    """Downloads, frames, and what is known of media; nothing that a remaining post uses."""
+    removed = {}
+    for path in (*run.glob("seen.sqlite"), *run.glob("*/seen.sqlite")):
+        place = path.relative_to(run).as_posix()
+        removed[place] = (
+            _count(path, "facts", "sha256", found.hashes) if is_dry else cache.forget(path, found.hashes)
+        )
+    removed["measured"] = _delete_rows(
+        run / "measured" / "measures.sqlite",
+        "measures",
+        "json_extract(facts, '$.media_sha256')",
+        found.hashes,
+        is_dry=is_dry,
+    )
+    removed |= _delete_trees(
+        run, [f"frames/{sha256[:2]}/{sha256}" for sha256 in sorted(found.hashes)], is_dry=is_dry
+    )
+    # views were kept in folders of their own before they were kept in seen.sqlite; nobody reads them now
+    legacy = [path.relative_to(run).as_posix() for path in run.glob("views/*/")]
+    removed |= _delete_trees(run, legacy, is_dry=is_dry)
+    keys = {hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest() for url in found.urls}
+    files = [file for key in sorted(keys) for file in (run / "media" / key[:2]).glob(f"{key}.*")]
+    for file in files if not is_dry else ():
+        file.unlink()
+    removed["media"] = len(files)
+    removed["media/ledger.sqlite"] = _delete_rows(
+        run / "media" / "ledger.sqlite", "results", "url_sha256", keys, is_dry=is_dry
+    )
+    return removed
+
+
+def _count(path: Path, table: str, column: str, values: set[str]) -> int:
+    with closing(sqlite3.connect(path, timeout=600)) as database:
+        query = f"SELECT count(*) FROM {table} WHERE {column} = ?"
+        return sum(database.execute(query, (value,)).fetchone()[0] for value in values)
+
+
+def _delete_rows(path: Path, table: str, column: str, values: set[str], *, is_dry: bool) -> int:
+    """Takes rows out of an SQLite file, and their bytes too."""
+    if not path.exists():
+        return 0
+    if is_dry:
+        return _count(path, table, column, values)
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=600)) as database:
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            query = f"DELETE FROM {table} WHERE {column} = ?"
+            removed = database.executemany(query, [(value,) for value in values]).rowcount
+        # a deleted row's bytes stay in the file and its log until both are written anew
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return max(removed, 0)
+
+
+def _delete_trees(run: Path, places: Iterable[str], *, is_dry: bool) -> dict[str, int]:
+    """Deletes folders of the run whole; the number of files by the first name of their path."""
+    removed: dict[str, int] = {}
+    for place in places:
+        folder = run / place
+        if not folder.is_dir():
+            continue
+        top = place.partition("/")[0]
+        removed[top] = removed.get(top, 0) + sum(path.is_file() for path in folder.rglob("*"))
+        if not is_dry:
+            # not half of it under its name, if this is killed
+            gone = folder.with_name(f"{folder.name}.gone")
+            folder.rename(gone)
+            shutil.rmtree(gone)
+    return removed
+
+
+def _derived(run: Path, *, is_dry: bool) -> dict[str, int]:
+    """What is made from the posts, except the models: answers go, a model fine-tuned for them stays."""
+    removed = {"evaluate": 0}
+    for path in sorted((run / "evaluate").rglob("*"), reverse=True):
+        inside = path.relative_to(run / "evaluate").parts
+        if "finetuned" in inside or path.name == PLAN:
+            continue
+        if path.is_file():
+            removed["evaluate"] += 1
+            if not is_dry:
+                path.unlink()
+        elif not is_dry and not any(path.iterdir()):
+            path.rmdir()
+    return removed | _delete_trees(run, DERIVED if is_dry else DERIVED[:-1], is_dry=is_dry)
+
+
+def _clean(run: Path, forgotten: Forgotten) -> int:
+    """Takes rows out of pieces; returns how many."""
+    whole = []
+    for name in ledger.pieces(run):
+        if name.with_suffix(".json").exists():
+            whole.append(name)
+            continue
+        for file in name.parent.glob(f"{name.name}.*"):
+            file.unlink()  # it was not read to its end, and will be read again
+    before = sum(json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))["rows"] for name in whole)
+    return before - sum(piece.rows for piece in ledger.take_out(whole, run, forgotten))
