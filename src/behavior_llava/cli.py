@@ -198,6 +198,60 @@ def check(
 
 
 @app.command()
+def forget(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    posts: Annotated[
+        list[str] | None, typer.Option("--post", metavar="ID", help="E.g. reddit:abc123; may be repeated.")
+    ] = None,
+    authors: Annotated[
+        list[str] | None,
+        typer.Option("--author", help="A name as the source has it, or its hash (u_...); may be repeated."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A list, one a line: post ID or author NAME, with that word before it."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Takes posts and people out of a run for good, and lists the models that saw them.
+
+    Exit code 1 where the run has and had nothing of one of them.
+    """
+    from behavior_llava import forgetting
+
+    _quiet()
+    listed_posts, listed_authors = forgetting.read_list(file) if file is not None else ([], [])
+    all_posts, all_authors = [*(posts or ()), *listed_posts], [*(authors or ()), *listed_authors]
+    if not all_posts and not all_authors:
+        raise UserError("nobody is named", where="forget", remedy="give --post, --author or --file")
+    told = forgetting.forget(run, posts=all_posts, authors=all_authors, is_dry=dry_run)
+    table = Table("place", title="would be removed" if dry_run else "removed", title_justify="left")
+    table.add_column("how much", justify="right")
+    for place, count in told.removed.items():
+        table.add_row(place, f"{count:,}")
+    console.print(table if told.removed else "Nothing of them is there.")
+    if told.models:
+        console.print(
+            "[bold]Models that saw them:[/bold] "
+            + escape(", ".join(told.models))
+            + ". Weights cannot be cleaned: delete them, or train again by running the run's config."
+        )
+    if told.brought:
+        console.print(
+            "Files brought from outside the run are not changed, and not read into it again: "
+            + escape(", ".join(told.brought))
+        )
+    unknown = [f"post {place + 1}" for place in told.unknown_posts]
+    unknown += [f"author {place + 1}" for place in told.unknown_authors]
+    if unknown:
+        console.print(
+            f"[yellow]Unknown here:[/yellow] {', '.join(unknown)} of those given. "
+            "They are on the run's list: what comes later of them is left out."
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     path: Annotated[
         Path, typer.Argument(metavar="DIR", help="A run's folder, an arm's rows, or a published data set.")

@@ -58,9 +58,7 @@ def show(config: RunConfig, folder: Path, *, until: str, limit: int | None) -> N
     posts = _sources(config, folder, limit)
     verbs = VERBS[: VERBS.index(until) + 1]
     size = _size(config)
-    trained = [
-        name for name in config.arms if arms.arm(name, config.build.kinds, where="arms").is_trained
-    ]
+    trained = [name for name in config.arms if arms.arm(name, config.build.kinds, where="arms").is_trained]
     operations: float | None = 0.0
     if "train" in verbs:
         operations = _training(config, posts, size, trained, limit)

@@ -122,6 +122,32 @@ def forget(
         )
 
 
+def read_list(path: Path) -> tuple[list[str], list[str]]:
+    """Posts and authors of a list: "post ID" or "author NAME" a line, blank lines aside.
+
+    Raises:
+        UserError: it cannot be read, or a line is neither; the message repeats no line, which may be a name.
+    """
+    found: dict[str, list[str]] = {"post": [], "author": []}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot be read ({type(error).__name__})", where=path, remedy="give a text file, in UTF-8"
+        ) from None
+    for number, line in enumerate(lines, 1):
+        word, _, value = line.strip().partition(" ")
+        if word in found and value.strip():
+            found[word].append(value.strip())
+        elif line.strip():
+            raise UserError(
+                "names neither a post nor an author",
+                where=f"{path}:{number}",
+                remedy="write `post ID` or `author NAME`",
+            )
+    return found["post"], found["author"]
+
+
 def finish(run: Path) -> None:
     """Ends the work of a `forget` that was cut off; the caller holds the run (manifest.only_one)."""
     if (run / UNFINISHED).exists():

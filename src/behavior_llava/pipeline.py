@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from behavior_llava import forgetting
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import LOCK, only_one
 from behavior_llava.core.processes import run as run_side_by_side
@@ -44,6 +45,7 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
     _refuse_foreign(folder)
     work.check(until)
     with only_one(folder):
+        forgetting.finish(folder)
         (folder / "config.yaml").write_text(as_yaml(config), encoding="utf-8")
         if until not in ("collect", "build"):
             work.require_posts()

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, write_json
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Behavior, Example, Media, Post, Task
-from behavior_llava.data import arms, blift, funnel, publishing, verbalizer
+from behavior_llava.data import arms, blift, funnel, ledger, publishing, verbalizer
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
 from behavior_llava.data.data_card import CardFacts
-from behavior_llava.data.describing import Writer
+from behavior_llava.data.describing import Generate, Writer
+from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
 from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
@@ -132,6 +133,7 @@ class Run:
     told: set[str] = field(default_factory=set)
     _states: dict[int, str] = field(default_factory=dict)
     _identities: dict[str, str] = field(default_factory=dict)
+    _writer: tuple[str, auto.VisionLanguageModel] | None = None
 
     def check(self, until: str) -> None:
         """What can be known to be wrong before hours of work: device, paths, model, arguments, benchmarks.
@@ -276,6 +278,10 @@ class Run:
         ) as (stage, facts):
             if facts is not None:
                 source.fetch(settings, stage.folder)
+                forgotten = Forgotten.read(self.folder)
+                if forgotten and source.erase is not None:
+                    # what they left has come again
+                    facts["forgotten"] = source.erase(settings, stage.folder, forgotten, False)
         return stage
 
     def source_state(self, number: int) -> str:
@@ -295,6 +301,7 @@ class Run:
             f"source {number}": self.source_state(number)
             for number in range(len(self.config.collect.sources))
         }
+        inputs["forgotten"] = Forgotten.read(self.folder).fingerprint()
         config = {"collect": self.config.collect.model_dump(mode="json"), "limit": self.limit}
         with self.stage("collect", config, inputs) as (stage, facts):
             if facts is not None:
@@ -436,23 +443,16 @@ class Run:
     def describing(self, seed: int) -> blift.Describing:
         """Who describes the media of the kept posts."""
         config = self.config.build.captions
+        generate: Generate
         if config.endpoint is not None:
-            identity, load = self._remote.identity(), lambda: self._remote
+            # a picture that the endpoint refuses is a counted fault, not the end
+            identity, generate = self._remote.identity(), self._remote.answers
         else:
             place = config.model or self.base(seed)[0]
-            identity = self._identity(place)
-            load = cache(partial(self.load, place))
+            identity, generate = self._identity(place), partial(self._generate, place)
 
         def writer(prompt: str, tokens: int) -> Writer:
-            # the model is loaded when there is something to describe
-            return Writer(
-                generate=lambda examples, *, max_new_tokens: load().generate(
-                    examples, max_new_tokens=max_new_tokens
-                ),
-                identity=identity,
-                prompt=prompt,
-                max_new_tokens=tokens,
-            )
+            return Writer(generate=generate, identity=identity, prompt=prompt, max_new_tokens=tokens)
 
         is_trained_here = config.endpoint is None and config.model is None and self.config.model == "tiny"
         says_tags = any("{tags}" in clause for clause in self.template.scene_more)
@@ -476,6 +476,12 @@ class Run:
         speech = self.config.build.speech
         return None if speech is None else Recognizer(speech)
 
+    def _generate(self, place: str, examples: Sequence[Example], *, max_new_tokens: int) -> list[str]:
+        """What a model writes; it is loaded when there is something to write."""
+        if self._writer is None or self._writer[0] != place:
+            self._writer = (place, self.load(place))
+        return self._writer[1].generate(examples, max_new_tokens=max_new_tokens)
+
     @cached_property
     def _remote(self) -> RemoteModel:
         assert self.config.build.captions.endpoint is not None
@@ -493,7 +499,8 @@ class Run:
         inputs: dict[str, Stage | str] = {"writer": described.captions.identity, "posts": selected}
         with self.stage(f"build/captions/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
-                facts |= described.describe(selected.folder, self.viewer, self.config.build)
+                posts = selected.manifest()["kept"]
+                facts |= described.describe(selected.folder, self.viewer, self.config.build, posts)
         return stage
 
     def rows(self, seed: int, split: str) -> list[blift.Row]:
@@ -608,6 +615,7 @@ class Run:
         with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
                 own = blift.load(built.folder / "examples.parquet")
+                self._save_saw(stage.folder, name, seed, own)
                 others = self.instruction_rows() if settings.ratio else {}
                 ratio = {"behavior": float(len(own))}
                 total = sum(map(len, others.values()))
@@ -615,6 +623,21 @@ class Run:
                 mixed, label = {"behavior": own, **others}, f"training {name}, seed {seed}"
                 facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label)
         return str(stage.folder / "model"), stage
+
+    def _save_saw(self, folder: Path, name: str, seed: int, own: Sequence[Example]) -> None:
+        """Writes down, as one-way hashes, whose data an arm is trained on: its posts, their authors, and where
+        it says behavior everyone who commented, on the posts or on those whose behavior they got.
+        """
+        arm = arms.arm(name, self.config.build.kinds, where="arms")
+        rows = {row.item.post.id: row.item.post for row in self.rows(seed, "train")}
+        ids = {example.id for example in own}
+        if arm.says == "received":
+            ids = set(rows)  # a donor may be any of them
+        posts = [rows[post_id] for post_id in sorted(ids)]
+        authors = {post.author_hash for post in posts}
+        if arm.says in ("own", "received"):
+            authors |= {comment.author_hash for post in posts for comment in post.comments}
+        ledger.save_saw(folder, ids, authors)
 
     # ---- evaluation ----
 

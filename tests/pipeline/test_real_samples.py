@@ -96,7 +96,9 @@ def test_the_report_tells_likes_of_held_out_photos(photos: Path) -> None:
     assert summary["arms"] == ["base", "content_only", "shuffled", "behavior"]
     held = manifest(photos, "build/posts")["splits"]["heldout"]
     likes = {
-        row["arm"]: row for row in summary["results"] if row["task"] == "heldout_like_rate" and row["seed"] == 0
+        row["arm"]: row
+        for row in summary["results"]
+        if row["task"] == "heldout_like_rate" and row["seed"] == 0
     }
     assert set(likes) == set(summary["arms"])
     assert {row["n"] for row in likes.values()} == {held}

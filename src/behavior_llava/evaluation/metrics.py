@@ -144,8 +144,13 @@ def _curve_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
     return _column([error(said, true) for said, true in zip(predictions, truths, strict=True)])
 
 
-def _average_level(labels: Sequence[Any]) -> float:
-    return float(np.mean(np.concatenate(labels)))
+def _middle_level(labels: Sequence[Any]) -> float:
+    """The level with the smallest error: the median of all values, each curve counting once."""
+    values = np.concatenate([np.asarray(label, dtype=np.float64) for label in labels])
+    weights = np.concatenate([np.full(len(label), 1 / len(label)) for label in labels])
+    order = np.argsort(values)
+    place = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
+    return float(values[order[place]])
 
 
 def _order_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
@@ -404,7 +409,7 @@ _ALL = (
         per_item=True,
         columns=_curve_errors,
         weighted=_mean,
-        constant=_average_level,
+        constant=_middle_level,
     ),
     Metric(
         name="order_correlation",

@@ -28,9 +28,11 @@ def value(post: Post, spans: Spans, params: CountParams) -> Value | None:
 
     Raw with views: likes/views or nothing, for no views, or more likes than views, give no share. Without
     views the number of likes, else the score, else the upvote ratio. Adjusted: of the likes, else of the
-    score.
+    score, of which nothing below 0 is a multiple of what was expected.
     """
     if params.measure != "raw":
+        if post.num_likes is None and params.measure == "residual" and (post.score or 0) < 0:
+            return None
         found = counts.adjusted(post, "num_likes" if post.num_likes is not None else "score", params)
         return None if found is None else {f"likes_{found[0]}": found[1]}
     if post.num_views is not None and post.num_likes is not None:
@@ -126,6 +128,7 @@ BEHAVIOR = Behavior(
             "2.00 times the likes expected.",
         ),
         ({"num_likes": 12, "num_views": 90}, {"measure": "percentile"}, (), None),
+        ({"score": -4, "adjusted": {"score": Adjusted(residual=-3.0)}}, {"measure": "residual"}, (), None),
         ({"num_likes": 0, "num_views": 0}, {}, (), None),
         ({"num_likes": 11, "num_views": 10}, {}, (), None),
         ({"num_views": 10}, {}, (), None),

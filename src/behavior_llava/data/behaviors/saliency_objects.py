@@ -39,9 +39,13 @@ def read_back(text: str) -> Value | None:
     stands twice.
     """
     line = _LINE.search(text)
-    names = () if line is None else tuple(spoken(name) for name in line[1].split(","))
-    is_list = len(names) > 1 and all(names) and len(set(names)) == len(names)
-    return {"object_order": names} if is_list else None
+    names: dict[str, None] = {}
+    for part in () if line is None else line[1].split(","):
+        name = spoken(part)
+        if not name or name in names:
+            return None
+        names[name] = None
+    return {"object_order": tuple(names)} if len(names) > 1 else None
 
 
 BEHAVIOR = Behavior(

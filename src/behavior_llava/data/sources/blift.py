@@ -25,7 +25,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint, folder_state
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Comment, Fault, Part, Post, Source
-from behavior_llava.data import people, reddit_records, stores, table_rows
+from behavior_llava.data import ledger, people, reddit_records, stores, table_rows
 from behavior_llava.data.sources.reddit import media_path
 
 COLUMNS = ("url", "permalink", "comments", "num_comments", "subreddit", "title")
@@ -153,6 +153,19 @@ def _asked(config: Config, ask: Callable[[], Any]) -> Any:
         found = f"the hub cannot be reached ({answer or type(fault).__name__})"
         remedy = "check the network and start again, or set path to a folder that holds the files"
     raise UserError(found, where=config.hub, remedy=remedy) from None
+
+
+def erase(config: Config, folder: Path, forgotten: ledger.Forgotten, is_dry: bool) -> int:
+    """Takes forgotten posts out of the files of the hub, with what was written under them; the data set names
+    no author. Returns the rows removed.
+    """
+
+    def is_gone(row: dict[str, Any]) -> bool:
+        found = _PERMALINK.search(row["permalink"] or "")
+        return found is not None and forgotten.has_post(f"reddit:{found[1]}")
+
+    files = sorted((folder / FETCHED).rglob("*.parquet"))
+    return sum(ledger.drop_rows(file, ("permalink",), is_gone, is_dry=is_dry) for file in files)
 
 
 # ---- reading -----------------------------------------------------------------------------------------------
@@ -312,6 +325,7 @@ EXAMPLES = (
 SOURCE = Source(
     config=Config,
     fetch=fetch,
+    erase=erase,
     parts=list_parts,
     pieces=pieces,
     read=read,

@@ -47,7 +47,7 @@ from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Fault, Part, Post, Said, Source
 from behavior_llava.core.workers import Workers
 from behavior_llava.data.sources import memorability, reddit, salicon, table, youtube
-from behavior_llava.data.world import looking, receivers, words, writers
+from behavior_llava.data.world import erase, looking, receivers, words, writers
 from behavior_llava.data.world.content import (
     EKMAN,
     EMOTIONS,
@@ -790,6 +790,7 @@ def parse(raw: dict[str, Any]) -> Post | Fault:
 SOURCE = Source(
     config=Config,
     fetch=fetch,
+    erase=erase.erase,
     parts=list_parts,
     pieces=pieces,
     read=read,

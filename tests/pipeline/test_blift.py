@@ -1,0 +1,182 @@
+"""The data set that comes out of a build that says every kind of behavior: what it holds, that others read it,
+that it trains, and that the forgotten are in none of its files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from behavior_llava.core import discover
+
+pytestmark = pytest.mark.slow
+
+WORLD = {
+    "seed": 5,
+    "images": 90,
+    "videos": 40,
+    "page_posts": 60,
+    "saliency_images": 24,
+    "memory_images": 24,
+    "instruction_images": 160,
+    "instruction_videos": 4,
+    "instruction_texts": 40,
+    "benchmark_train": 16,
+    "benchmark_test": 16,
+}
+TINY = {
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_vision_layers": 1,
+    "num_heads": 2,
+    "image_size": 32,
+    "patch_size": 16,
+}
+KINDS = [
+    {"likes": {"measure": "percentile"}},
+    {"views": {"measure": "residual"}},
+    "comments",
+    {"replay": {"start": "without"}},
+    "retention",
+    "shares",
+    "reactions",
+    "titles",
+    "saliency_tiles",
+    "saliency_objects",
+    "recall",
+]
+CONFIG: dict[str, Any] = {
+    "name": "all",
+    "arms": ["content_only", "shuffled", "behavior"],
+    "collect": {"sources": [{"kind": "sandbox", "settings": WORLD}]},
+    "build": {"template": "paper", "behaviors": KINDS, "exposure": {"min_posts": 5}},
+    "base": {
+        "tiny": TINY,
+        "train": {"epochs": 4, "arguments": {"learning_rate": 5e-3, "per_device_train_batch_size": 16}},
+    },
+    "training": {"train": {"epochs": 1, "arguments": {"per_device_train_batch_size": 8}}},
+    "evaluate": {"tasks": [], "settings": ["zero_shot"], "primary": "zero_shot"},
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, finish: Callable[..., str]) -> Path:
+    """The folder of a run up to build."""
+    folder = tmp_path_factory.mktemp("all")
+    (folder / "all.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    finish(["build", "all.yaml", "--out", "run"], cwd=folder)
+    return folder / "run"
+
+
+def rows(built: Path, *columns: str) -> list[dict[str, Any]]:
+    files = sorted((built / "blift" / "data").glob("*.parquet"))
+    assert [file.name.split("-")[0] for file in files] == ["heldout", "train", "validation"]
+    return [row for file in files for row in pq.read_table(file, columns=list(columns)).to_pylist()]
+
+
+def test_every_kind_is_said_and_read_back(built: Path) -> None:
+    behaviors = discover.find("data.behaviors", "BEHAVIOR")
+    names = {kind if isinstance(kind, str) else next(iter(kind)) for kind in KINDS}
+    assert names == set(behaviors)
+    said: Counter[str] = Counter()
+    for row in rows(built, "completion", "behaviors"):
+        said.update(row["behaviors"])
+        for kind in row["behaviors"]:
+            assert behaviors[kind].read_back(row["completion"]) is not None
+    assert set(said) == names
+    assert min(said.values()) >= 15
+
+
+def test_a_title_that_is_asked_for_is_told_in_no_arm(built: Path) -> None:
+    seen = 0
+    for file in (built / "build" / "arms" / "seed0").glob("*/examples.parquet"):
+        prompts = pq.read_table(file, columns=["prompt"])["prompt"].to_pylist()
+        seen += 1
+        assert prompts
+        assert not any("Title:" in prompt for prompt in prompts)
+    assert seen == 3
+
+
+def test_counts_stand_apart_from_exposure(built: Path) -> None:
+    adjusted = [
+        entry
+        for row in rows(built, "adjusted", "num_views")
+        for entry in row["adjusted"] or ()
+        if entry["count"] == "num_views"
+    ]
+    assert len(adjusted) >= 60
+    assert all(0 <= entry["percentile"] <= 1 for entry in adjusted)
+
+
+def test_both_forms_of_a_curve_are_in_the_rows(built: Path) -> None:
+    scenes = [scene for row in rows(built, "scenes") for scene in row["scenes"] if scene["retention"]]
+    assert len(scenes) >= 30
+    assert all(scene["retention_without_start"] is not None for scene in scenes)
+
+
+def test_every_row_says_where_it_comes_from(built: Path) -> None:
+    found = rows(built, "source", "license", "retrieved_utc", "media_sha256", "is_synthetic")
+    assert {row["source"] for row in found} == {"reddit", "youtube", "table", "salicon", "memorability"}
+    for row in found:
+        assert row["is_synthetic"]
+        assert row["license"]
+        assert len(row["media_sha256"]) == 64
+        assert row["retrieved_utc"] is not None or row["source"] in ("table", "salicon", "memorability")
+
+
+def test_datasets_opens_it_with_pictures_and_films(built: Path, tmp_path: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    data = datasets.load_dataset(str(built / "blift"), cache_dir=str(tmp_path))
+    assert set(data) == {"train", "validation", "heldout"}
+    assert isinstance(data["train"].features["image"], datasets.Image)
+    assert isinstance(data["train"].features["video"], datasets.Video)
+    plain = data["train"].cast_column("video", datasets.Video(decode=False))
+    kinds: Counter[str] = Counter()
+    for row in plain:
+        kinds[row["media_kind"]] += 1
+        if row["media_kind"] == "image":
+            assert row["image"].size[0] > 0
+        else:
+            assert Path(row["video"]["path"]).stat().st_size > 0
+    assert kinds["image"] >= 60
+    assert kinds["video"] >= 15
+
+
+def test_the_card_has_real_counts(built: Path) -> None:
+    card = (built / "blift" / "README.md").read_text(encoding="utf-8")
+    num_rows = len(rows(built, "id"))
+    assert f"{num_rows} of the {num_rows} samples were made by a program" in card
+    said = Counter(kind for row in rows(built, "behaviors") for kind in row["behaviors"])
+    assert f"| image | {said['recall']} |" in card
+
+
+def test_its_llava_export_trains(built: Path, finish: Callable[..., str]) -> None:
+    """The exported file in the place of the base's instruction data, through the training step as it is."""
+    folder = built.parent
+    small = {**WORLD, "images": 30, "videos": 6, "saliency_images": 0, "memory_images": 0}
+    config = {
+        **CONFIG,
+        "name": "from_export",
+        "arms": ["behavior"],
+        "collect": {"sources": [{"kind": "sandbox", "settings": small}]},
+        "base": {**CONFIG["base"], "instruction": str(built / "blift" / "llava.json")},
+        "build": {"template": "paper"},
+    }
+    config["base"]["train"] = {**config["base"]["train"], "epochs": 12}
+    (folder / "export.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    finish(["train", "export.yaml", "--out", "trained"], cwd=folder)
+    manifest = json.loads((folder / "trained" / "base" / "seed0" / "manifest.json").read_text())
+    exported = json.loads((built / "blift" / "llava.json").read_text(encoding="utf-8"))
+    assert len(exported) == len(pq.read_table(next((built / "blift" / "data").glob("train-*"))))
+    losses = json.loads((folder / "trained" / "base" / "seed0" / "loss.json").read_text())
+    assert manifest["stage"] == "base/seed0"
+    assert losses[-1][1] < 0.7 * losses[0][1]
