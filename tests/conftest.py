@@ -123,3 +123,74 @@ def tiny(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> VisionL
     from behavior_llava.models.auto import load
 
     return load(str(tiny_folder), FrameStore(tmp_path_factory.mktemp("frames")), device="cpu")
+
+
+# ---- a recognizer small enough for tests -------------------------------------------------------------------
+
+_TIMES = [f"<|{number / 50:.2f}|>" for number in range(1501)]
+_MARKS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>"]
+_MARKS += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Whisper with random weights, which writes whatever it hears as some letters."""
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+
+    folder = tmp_path_factory.mktemp("whisper") / "model"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {letter: number for number, letter in enumerate(alphabet)}
+    tokenizer = WhisperTokenizer(vocab=vocab, merges=[])
+    tokenizer.add_tokens(_MARKS, special_tokens=True)
+    tokenizer.add_tokens(_TIMES)
+    ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in _MARKS}
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(tokenizer),
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_ffn_dim=32,
+            num_mel_bins=80,
+            init_std=0.5,
+            max_target_positions=24,
+            pad_token_id=ids["<|endoftext|>"],
+            bos_token_id=ids["<|endoftext|>"],
+            eos_token_id=ids["<|endoftext|>"],
+            decoder_start_token_id=ids["<|startoftranscript|>"],
+            begin_suppress_tokens=None,
+        )
+    )
+    for name, value in {
+        "_from_model_config": False,
+        "is_multilingual": True,
+        "lang_to_id": {mark: ids[mark] for mark in ("<|en|>", "<|de|>")},
+        "task_to_id": {"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]},
+        "no_timestamps_token_id": ids["<|notimestamps|>"],
+        "prev_sot_token_id": ids["<|startofprev|>"],
+        # letters alone, so that what is written can be read
+        "suppress_tokens": [
+            number
+            for letter, number in tokenizer.get_vocab().items()
+            if not (len(letter) == 1 and letter.isascii() and letter.isalpha())
+            and number != ids["<|endoftext|>"]
+        ],
+        "max_length": None,
+        "max_new_tokens": 12,
+    }.items():
+        setattr(model.generation_config, name, value)
+    WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder

@@ -297,19 +297,31 @@ def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As J
                 "without_<kind>",
             )
         ]
+    elif kind is Kind.behaviors:
+        rows = [
+            {
+                "name": name,
+                "needs": ", ".join(behavior.columns),
+                "choices": ", ".join(behavior.params.model_fields),
+                "not said where": behavior.unsaid,
+                "scored by": ", ".join(f"{part} {metric}" for part, metric in behavior.metrics.items()),
+            }
+            for name, behavior in find("data.behaviors", "BEHAVIOR").items()
+        ]
     else:
-        package = {
-            Kind.sources: "data.sources",
-            Kind.filters: "data.filters",
-            Kind.behaviors: "data.behaviors",
-        }[kind]
+        package = {Kind.sources: "data.sources", Kind.filters: "data.filters"}[kind]
         rows = [{"name": name} for name in find(package, kind.value.removesuffix("s").upper())]
-    lines = (
-        [json.dumps(rows, indent=1)]
-        if as_json
-        else ["  ".join(str(value) for value in row.values()) for row in rows]
-    )
-    typer.echo("\n".join(lines))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    elif kind is Kind.behaviors:
+        table = Table()
+        for name in rows[0]:
+            table.add_column(name, overflow="fold", no_wrap=name == "name")
+        for row in rows:
+            table.add_row(*map(str, row.values()))
+        Console().print(table)
+    else:
+        typer.echo("\n".join("  ".join(str(value) for value in row.values()) for row in rows))
 
 
 def main() -> None:

@@ -161,6 +161,7 @@ class Run:
             )
         if config.model != "tiny":
             auto.check(config.model)
+        self._check_writer()
         if config.model == "tiny" or config.training.ratio:
             given = self.instruction
             if config.base.instruction is not None and not given.is_file():
@@ -174,6 +175,13 @@ class Run:
             training_arguments(settings, self.folder / "checked", seed=0, on_cpu=True)
         if until in ("evaluate", "report"):
             self._check_benchmarks()
+
+    def _check_writer(self) -> None:
+        captions = self.config.build.captions
+        if captions.endpoint is not None:
+            RemoteModel(captions.endpoint, self.store)  # which looks for its key
+        elif captions.model is not None:
+            auto.check(captions.model)
 
     def _check_benchmarks(self) -> None:
         known, settings = benchmarks.all_tasks(), self.config.evaluate
@@ -625,8 +633,8 @@ class Run:
         return str(stage.folder / "model"), stage
 
     def _save_saw(self, folder: Path, name: str, seed: int, own: Sequence[Example]) -> None:
-        """Writes down, as one-way hashes, whose data an arm is trained on: its posts, their authors, and where
-        it says behavior everyone who commented, on the posts or on those whose behavior they got.
+        """Writes down, as one-way hashes, whose data an arm is trained on: its posts, their authors, and
+        where it says behavior everyone who commented, on the posts or on those whose behavior they got.
         """
         arm = arms.arm(name, self.config.build.kinds, where="arms")
         rows = {row.item.post.id: row.item.post for row in self.rows(seed, "train")}

@@ -1,4 +1,4 @@
-"""Every template's question and answer for a video and an image of the sandbox, as they stand in golden files.
+"""Every template's question and answer for a video and an image of the sandbox, as golden files hold them.
 
 The whole way of a sample: files in real formats, the source, scenes and colors as they are seen, captions and
 tags of a model through the cache, words. Only the model is a fake with fixed answers. `--update-golden`

@@ -1,18 +1,21 @@
-"""The data set that comes out of a build that says every kind of behavior: what it holds, that others read it,
-that it trains, and that the forgotten are in none of its files.
+"""The data set that comes out of a build that says every kind of behavior: what it holds, that others read
+it, that it trains, and that the forgotten are in none of its files.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+import zstandard
 
 from behavior_llava.core import discover
 
@@ -180,3 +183,63 @@ def test_its_llava_export_trains(built: Path, finish: Callable[..., str]) -> Non
     losses = json.loads((folder / "trained" / "base" / "seed0" / "loss.json").read_text())
     assert manifest["stage"] == "base/seed0"
     assert losses[-1][1] < 0.7 * losses[0][1]
+
+
+# ---- last, because it changes the run ----------------------------------------------------------------------
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """A file's bytes, and what is packed in them."""
+    data = path.read_bytes()
+    yield data
+    if path.suffix == ".zst":
+        yield zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(io.BytesIO(data)).read()
+    elif path.suffix == ".parquet":
+        yield json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False).encode()
+    elif path.suffix == ".arrow":
+        with pa.ipc.open_file(path) as file:
+            yield json.dumps(file.read_all().to_pylist(), default=str, ensure_ascii=False).encode()
+
+
+def places_of(traces: set[str], run: Path) -> set[str]:
+    """The first folders, or files, of a run in which one of these stands, in a name or in a file."""
+    wanted = {trace.encode() for trace in traces}
+    found = set()
+    for path in run.rglob("*"):
+        inside = path.relative_to(run)
+        texts = [inside.as_posix().encode(), *(contents(path) if path.is_file() else ())]
+        if any(trace in text for text in texts for trace in wanted):
+            found.add(inside.parts[0])
+    return found
+
+
+def test_the_forgotten_are_found_nowhere(built: Path, finish: Callable[..., str]) -> None:
+    posts = [
+        row for file in (built / "collect" / "posts").iterdir() for row in pq.read_table(file).to_pylist()
+    ]
+    comments = [
+        row for file in (built / "collect" / "comments").iterdir() for row in pq.read_table(file).to_pylist()
+    ]
+    written = Counter(row["author_hash"] for row in comments if row["author_hash"])
+    author = next(iter(sorted(written, key=lambda name: (written[name], name))))
+    gone = next(row for row in posts if row["source"] == "youtube" and row["media_sha256"])
+    own = [row["id"].rpartition("/")[2] for row in comments if author in (row["author_hash"], row["post_id"])]
+    # what names them; of a comment its platform's id, because others may have used the same words
+    traces = {author, gone["id"], gone["id"].partition(":")[2], gone["media_sha256"], *own}
+    before = places_of(traces, built)
+    assert {"fetched", "read", "collect", "build", "blift", "seen", "frames", "measured"} <= before
+
+    command = ["forget", "run", "--post", gone["id"], "--author", author]
+    assert "would be removed" in finish([*command, "--dry-run"], cwd=built.parent)
+    assert places_of(traces, built) == before
+    said = finish(command, cwd=built.parent)
+    assert author not in said
+    assert places_of(traces, built) == set()
+    assert "Nothing of them is there" in finish(command, cwd=built.parent)
+
+    said = finish(["build", "all.yaml", "--out", "run"], cwd=built.parent)
+    assert "collect done" in said
+    assert places_of(traces, built) == set()
+    left = {row["id"] for row in rows(built, "id")}
+    assert len(left) >= 150
+    assert gone["id"] not in left

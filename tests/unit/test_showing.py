@@ -1,4 +1,4 @@
-"""Rows as `behavior-llava show` prints them: found wherever they lie, colored by what is supervised, harmless."""
+"""Rows as `behavior-llava show` prints them: found where they lie, supervised words in color, harmless."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from behavior_llava.core.media import MediaFault
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.core.workers import Workers
+from behavior_llava.data import people
 from behavior_llava.data.plain_text import one_line
 from behavior_llava.data.viewing import View
 from behavior_llava.models.speech import Recognizer
@@ -188,10 +189,10 @@ class _Desk:
 
 
 def caption(text: str) -> str | None:
-    """A caption as a clause: one line, without the "Scene 1:" a model may begin with, no final stop; None
-    where nothing is left.
+    """A caption as a clause: one line, without the "Scene 1:" a model may begin with, no final stop, and
+    without addresses it may have read off a picture; None where nothing is left.
     """
-    words = " ".join(text.split())
+    words = people.scrub(" ".join(text.split())) or ""
     return words.removeprefix("Scene 1:").strip().rstrip(".").strip() or None
 
 
@@ -337,7 +338,7 @@ def hear(
                 faults[sound.reason] += 1
             else:
                 said = None if sound is None else recognizer.transcribe(sound)
-                said = None if said is None else one_line(said)
+                said = None if said is None else people.scrub(one_line(said))
                 cache.keep({sha256: {"said": said}})
                 empty += said is None
             advance()
