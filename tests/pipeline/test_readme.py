@@ -39,9 +39,11 @@ def test_snippet_runs(tmp_path: Path) -> None:
 
 
 def test_config_of_ones_own_is_accepted(tmp_path: Path) -> None:
-    (own,) = blocks("yaml")
-    config = check(RunConfig, yaml.safe_load(own), where="README.md")
+    own, more = map(yaml.safe_load, blocks("yaml"))
+    config = check(RunConfig, own, where="README.md")
     assert config.model == "llava-hf/llava-1.5-7b-hf"
+    config = check(RunConfig, {**own, **more}, where="README.md")
+    assert config.build.kinds == ("likes", "comments", "replay", "retention")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 ARMS = ("base", "content_only", "shuffled", "behavior")
 MEDIA_TASKS = ("emoset", "ekman6", "lvu_scene", "lamem")
 SETTINGS = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
-HELDOUT = ("heldout_behavior_text", "heldout_like_rate", "heldout_replay")
+HELDOUT = ("heldout_behavior_text", "heldout_like_rate", "heldout_replay", "heldout_score")
 
 RESULT = """benchmark task setting metric arm seed label_fraction shots scoring primary modality value low
 high n
