@@ -166,7 +166,7 @@ def test_films_are_h264_and_aac_with_visible_cuts(world: Path) -> None:
         cuts = sorted(np.argsort(changes)[-2:] + 1)
         assert np.sort(changes)[-2] > 1.5 * np.sort(changes)[-3]
         assert cuts[0] / writers.FPS in writers.SHOT_S
-        looked = scenes.look(str(path), "video", 3)
+        looked = scenes.look(str(path), "video", 3, "cuts")
         assert [round(scene.start_s * writers.FPS) for scene in looked.scenes] == [0, *cuts]
 
 

@@ -1,9 +1,9 @@
 """What was found out about media once and is not to be found out again: facts by media hash and settings.
 
-One SQLite file, which several processes may read and write at once; it also knows which media the files on disk
-are, so that an unchanged file is not read again. What is kept can be taken out by the media's hash, so that
-forgotten media leave nothing behind. Called by everything that looks at media, listens to it or has a model
-describe it.
+One SQLite file, which several processes may read and write at once; it also knows which media the files on
+disk are, so that an unchanged file is not read again. What is kept can be taken out by the media's hash, so
+that forgotten media leave nothing behind. Called by everything that looks at media, listens to it or has a
+model describe it.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ def look(path: str, kind: MediaKind, max_scenes: int, rule: SceneRule = "thirty_
     """The scenes of an image (one) or a video (at most `max_scenes`, at least 1) with their colors.
 
     Raises:
-        MediaFault: media_missing, image_broken, image_too_large, video_broken, video_empty,
-            video_without_picture, video_endless.
+        MediaFault: media_missing, media_unreadable, image_broken, image_too_large, video_broken, video_empty,
+            video_without_picture, video_endless, decoder_out_of_memory.
     """
     if kind == "image":
         with media._opened(Path(path)) as file:
@@ -317,10 +317,10 @@ class _Watched:
 
 
 def _watch(path: Path) -> _Watched:
-    if not path.is_file():  # a pipe or device would keep the decoder waiting for ever
-        raise MediaFault("media_missing")
     try:
         return _decode(path)
+    except MemoryError:  # FFmpeg's is one of Python's too
+        raise MediaFault(media.OUT_OF_MEMORY) from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaFault("video_broken") from error
 

@@ -1,16 +1,16 @@
-"""Media files to what a model and the verbaliser see of them: hash, scenes, colors, and the frames in the
+"""Media files to what a model and the verbalizer see of them: hash, scenes, colors, and the frames in the
 store.
 
-One pass a file, in a process that can be killed. What is seen is kept by the media's hash and the settings, so
-that every stage, arm and seed reads the same and equal files are decoded once. Called by the base stage, the
-build stage and the evaluation.
+Files are opened in processes that can be killed. What is seen is kept by the media's hash and the settings,
+so that every stage, arm and seed reads the same and equal files are decoded once. Called by the base stage,
+the build stage and the evaluation.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from behavior_llava.data.scenes import Colors, Scene, SceneLook, SceneRule
 CHUNK = 256
 """Items in memory at a time."""
 _OF_THE_MEDIA = ("image_", "video_")
-"""How the reasons begin that hold for the same bytes anywhere and at any time. Those of limits, of this machine
-and of the file's place are found out anew.
+"""How the reasons begin that hold for the same bytes anywhere and at any time. Those of limits, of this
+machine and of the file's place are found out anew.
 """
 
 Item = tuple[str | None, str | None]
+"""Path and kind of a media file; no kind where there is no media to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How a file is to be looked at.
+    """How a file of this hash is to be looked at.
 
     Attributes:
         frames: folder of the frame store.
-        state: the file's, when its hash was taken.
     """
 
     kind: MediaKind
@@ -80,24 +80,33 @@ class Wanted:
     rule: SceneRule
     frames: str
     sha256: str
-    state: str
 
 
-def view_file(path: str, wanted: Wanted | None) -> str | SceneLook:
+def view_file(path: str, state: str, wanted: Wanted | None) -> str | SceneLook:
     """The hash of a file, or, where that is known, what is seen of it; a video's frames go to the store.
 
     Raises:
-        MediaFault: with the reason.
+        MediaFault: with the reason; media_changed where the file is no longer in this state.
     """
     if wanted is None:
-        return media.sha256(Path(path))
-    looked = scenes.look(path, wanted.kind, wanted.max_scenes, wanted.rule)
-    times = tuple(scene.time_s for scene in looked.scenes) if wanted.kind == "video" else ()
-    frames = media.decode_frames(Path(path), times) if times else []
-    if file_state(path) != wanted.state:
-        raise MediaFault("media_changed")  # what was seen may not be what was hashed
+        with _unchanged(path, state):
+            return media.sha256(Path(path))
+    with _unchanged(path, state):
+        looked = scenes.look(path, wanted.kind, wanted.max_scenes, wanted.rule)
+        times = tuple(scene.time_s for scene in looked.scenes) if wanted.kind == "video" else ()
+        frames = media.decode_frames(Path(path), times) if times else []
     media.FrameStore(Path(wanted.frames)).put(Media(path, wanted.kind, wanted.sha256, times), frames)
     return looked
+
+
+@contextmanager
+def _unchanged(path: str, state: str) -> Iterator[None]:
+    """What is found out in the block, a fault too, is of the file in this state; else media_changed."""
+    try:
+        yield
+    finally:
+        if file_state(path) != state:
+            raise MediaFault("media_changed")
 
 
 @dataclass(frozen=True)
@@ -127,11 +136,12 @@ class Viewer:
             total = len(items) if isinstance(items, Sized) else None
             advance = open_while.enter_context(progress(label, total))
             hashes = open_while.enter_context(Hashes(seen))
+            kinds: tuple[MediaKind, ...] = ("image", "video")
             caches = {
                 kind: open_while.enter_context(
                     Cache(seen, "views", scenes.settings(kind, self.max_scenes, self.rule))
                 )
-                for kind in ("image", "video")
+                for kind in kinds
             }
             workers = open_while.enter_context(
                 Workers(
@@ -149,7 +159,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One media file in one state."""
+    """A media file in one state."""
 
     path: str
     kind: MediaKind
@@ -170,96 +180,31 @@ class _Looking:
     def views(self, items: Sequence[Item]) -> list[View | str | None]:
         """Those of one chunk."""
         files = self._files(items)
-        looks, num_new = self._looks([file for file in files.values() if isinstance(file, _File)])
-        self.advance(len(items) - num_new)
-        found: list[View | str | None] = []
+        looks = self._looks([file for file in files.values() if isinstance(file, _File)])
+        return [None if kind is None else _view(files[path, kind], looks) for path, kind in items]
+
+    def _files(self, items: Sequence[Item]) -> dict[Item, _File | str]:
+        """The files of the items that should have one, or why they have none; new ones are hashed."""
+        paths = list(dict.fromkeys(path for path, kind in items if kind is not None and path is not None))
+        states = {path: state for path in paths if (state := file_state(path)) is not None}
+        known: dict[str, Any] = {path: self.hashes.find(state) for path, state in states.items()}
+        new = [path for path in states if known[path] is None]
+        for path, result in zip(new, self.workers.map((path, None) for path in new), strict=True):
+            known[path] = result
+            if isinstance(result, str):
+                self.hashes.keep(states[path], result)
+        files: dict[Item, _File | str] = {}
         for path, kind in items:
             if kind is None:
-                found.append(None)
                 continue
-            file = "media_missing" if path is None else files[path, kind]
-            look = looks[file.sha256, file.kind] if isinstance(file, _File) else file
-            if isinstance(file, _File) and isinstance(look, dict):
-                found.append(_view(file, look))
+            digest = None if path is None else known.get(path)
+            if path is None or digest is None:
+                files[path, kind] = "media_missing"
+            elif isinstance(digest, MediaFault):
+                files[path, kind] = digest.reason
             else:
-                found.append(str(look))
-        return found
+                files[path, kind] = _File(path, kind, digest, states[path])
+        return files
 
-    def _files(self, items: Sequence[Item]) -> dict[tuple[str, str], _File | str]:
-        """What the files of a chunk are by path and kind, or why one cannot be read; new ones are hashed."""
-        wanted = {(path, kind): file_state(path) for path, kind in items if path is not None and kind}
-        known = {
-            path: None if state is None else self.hashes.find(state) for (path, _), state in wanted.items()
-        }
-        new = {path: state for (path, _), state in wanted.items() if state is not None and not known[path]}
-        reasons: dict[str, str] = {}
-        results = self.workers.map((path, None) for path in new)
-        for (path, state), result in zip(new.items(), results, strict=True):
-            if isinstance(result, MediaFault):
-                reasons[path] = result.reason
-            else:
-                known[path] = result
-                self.hashes.keep(state, result)
-        found: dict[tuple[str, str], _File | str] = {}
-        for (path, kind), state in wanted.items():
-            sha256 = known[path]
-            if state is None or sha256 is None:
-                found[path, kind] = reasons.get(path, "media_missing")
-            else:
-                found[path, kind] = _File(path, "image" if kind == "image" else "video", sha256, state)
-        return found
-
-    def _looks(self, files: Sequence[_File]) -> tuple[dict[tuple[str, str], dict[str, Any] | str], int]:
-        """What is seen of files by hash and kind, or why nothing is; and how many had to be looked at."""
-        by_media = {(file.sha256, file.kind): file for file in files}
-        known = {key: self.caches[file.kind].find(file.sha256) for key, file in by_media.items()}
-        new = {key: file for key, file in by_media.items() if known[key] is None}
-        found: dict[tuple[str, str], dict[str, Any] | str] = {
-            key: facts.get("fault") or facts for key, facts in known.items() if facts is not None
-        }
-        viewer = self.viewer
-        jobs = (
-            (
-                file.path,
-                Wanted(
-                    file.kind, viewer.max_scenes, viewer.rule, str(viewer.frames), file.sha256, file.state
-                ),
-            )
-            for file in new.values()
-        )
-        for (key, file), result in zip(new.items(), self.workers.map(jobs), strict=True):
-            self.advance(1)
-            if not isinstance(result, MediaFault):
-                facts = found[key] = asdict(result)
-                self.caches[file.kind].keep({file.sha256: facts})
-                continue
-            found[key] = result.reason
-            if result.reason.startswith(_OF_THE_MEDIA):
-                self.caches[file.kind].keep({file.sha256: {"fault": result.reason}})
-        return found, len(new)
-
-
-def _view(file: _File, look: dict[str, Any]) -> View:
-    found = tuple(
-        Scene(
-            scene["start_s"],
-            scene["end_s"],
-            scene["time_s"],
-            Colors(
-                tuple(scene["colors"]["foreground"]),
-                tuple(scene["colors"]["background"]),
-                scene["colors"]["tone"],
-            ),
-        )
-        for scene in look["scenes"]
-    )
-    return View(
-        file.path,
-        file.kind,
-        file.sha256,
-        found,
-        look["num_cuts"],
-        look["duration_s"],
-        look["width"],
-        look["height"],
-    )
+    def _looks(self, files: Sequence[_File]) -> dict[tuple[MediaKind, str], SceneLook | str]:
+        """What is seen of the files, or why nothing is, by kind and hash; new ones are looked at."""
