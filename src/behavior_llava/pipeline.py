@@ -69,9 +69,11 @@ Job = tuple[str, tuple[Any, ...]]
 def _built(work: Run) -> None:
     """What every arm learns; base models and captions of several seeds are made side by side."""
     if work.nothing_left() is None:
-        seeds = work.config.seeds
+        seeds, captions = work.config.seeds, work.config.build.captions
         processes = min(work.config.side_by_side, len(seeds))
-        _side_by_side(work, [("captions", (seed,)) for seed in seeds], processes)
+        # a writer that all seeds share is asked by one after the other, so that nothing is asked twice
+        is_shared = captions.model is not None or captions.endpoint is not None
+        _side_by_side(work, [("base" if is_shared else "captions", (seed,)) for seed in seeds], processes)
     work.built()
 
 

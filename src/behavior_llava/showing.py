@@ -7,6 +7,7 @@ a model the colors are those of its labels, token by token; without one, what th
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -39,38 +40,35 @@ def panels(
     Raises:
         UserError: nothing of ours is there, or no such arm or row.
     """
-    files, store = _files(path, arm)
+    files = _files(path, arm)
     rows = (row for file in files for row in _rows(file))
     chosen = islice((row for row in rows if not ids or row.id in ids), limit)
-    loaded = None
-    if model is not None:
-        from behavior_llava.models import auto
-
-        loaded = auto.load(model, FrameStore(store))
     found = 0
     separator = _separator(files[0])
-    for example in chosen:
-        found += 1
-        lines = _words(example, separator) if loaded is None else _tokens(loaded, example)
-        kinds = ", ".join(example.behaviors) or "no behavior"
-        yield Panel(Group(*lines), title=Text(f"{_plain(example.id)} · {kinds}"), title_align="left")
+    with tempfile.TemporaryDirectory() as frames:  # nothing is written where one only looks
+        loaded = None
+        if model is not None:
+            from behavior_llava.models import auto
+
+            loaded = auto.load(model, FrameStore(Path(frames)))
+        for example in chosen:
+            found += 1
+            lines = _words(example, separator) if loaded is None else _tokens(loaded, example)
+            kinds = ", ".join(example.behaviors) or "no behavior"
+            yield Panel(Group(*lines), title=Text(f"{_plain(example.id)} · {kinds}"), title_align="left")
     if not found:
         asked = f" of {', '.join(ids)}" if ids else ""
         raise UserError(f"holds no row{asked}", where=path, remedy="show without --id what there is")
 
 
-def _files(path: Path, arm: str | None) -> tuple[list[Path], Path]:
-    """The Parquet files with the rows, and where the frames of their videos are kept."""
-    run = next(
-        (folder for folder in (path, *path.resolve().parents) if (folder / "config.yaml").exists()), None
-    )
-    frames = (run or path) / "frames"
+def _files(path: Path, arm: str | None) -> list[Path]:
+    """The Parquet files with the rows."""
     if path.is_file():
-        return [path], frames
+        return [path]
     if (path / _EXAMPLES).exists():
-        return [path / _EXAMPLES], frames
+        return [path / _EXAMPLES]
     if found := sorted((path / "data").glob("*.parquet")):
-        return found, frames
+        return found
     built = sorted((path / "build" / "arms").glob(f"seed*/*/{_EXAMPLES}"))
     by_arm = {file.parent.name: file for file in reversed(built)}  # the first seed's
     if not by_arm:
@@ -82,7 +80,7 @@ def _files(path: Path, arm: str | None) -> tuple[list[Path], Path]:
         raise UserError(
             f"has no rows of the arm {name!r}", where=path, remedy=f"there are {', '.join(by_arm)}"
         )
-    return [by_arm[name]], frames
+    return [by_arm[name]]
 
 
 def _rows(file: Path) -> Iterator[Example]:
@@ -95,6 +93,10 @@ def _rows(file: Path) -> Iterator[Example]:
         raise UserError(f"has no column {', '.join(sorted(missing))}", where=file, remedy="give rows of ours")
     for batch in reader.iter_batches(batch_size=64):
         for row in batch.to_pylist():
+            if not all(isinstance(row[name], str) for name in ("id", "prompt", "completion")):
+                raise UserError(
+                    "has a row without id, prompt or completion", where=file, remedy="give rows of ours"
+                )
             yield example_from_row({"media": None, "behaviors": (), **row} | _published_media(row))
 
 

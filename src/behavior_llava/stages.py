@@ -26,7 +26,7 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, write_json
 from behavior_llava.core.media import FrameStore
-from behavior_llava.core.schema import Behavior, Example, Media, Post, Task
+from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Task
 from behavior_llava.data import arms, blift, funnel, ledger, publishing, verbalizer
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
@@ -36,7 +36,7 @@ from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
 from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
-from behavior_llava.models import auto
+from behavior_llava.models import auto, speech
 from behavior_llava.models.remote import RemoteModel
 from behavior_llava.models.speech import Recognizer
 from behavior_llava.reporting import report
@@ -182,6 +182,8 @@ class Run:
             RemoteModel(captions.endpoint, self.store)  # which looks for its key
         elif captions.model is not None:
             auto.check(captions.model)
+        if self.config.build.speech is not None:
+            speech.check(self.config.build.speech.model)
 
     def _check_benchmarks(self) -> None:
         known, settings = benchmarks.all_tasks(), self.config.evaluate
@@ -399,7 +401,7 @@ class Run:
         settings = self.config.base
         config = {
             "base": settings.model_dump(mode="json"),
-            "template": self.template.model_dump(mode="json"),
+            "words": self._template_words(),
             "limit": self.limit,
         }
         inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
@@ -481,8 +483,8 @@ class Run:
 
     @cached_property
     def _ears(self) -> Recognizer | None:
-        speech = self.config.build.speech
-        return None if speech is None else Recognizer(speech)
+        config = self.config.build.speech
+        return None if config is None else Recognizer(config)
 
     def _generate(self, place: str, examples: Sequence[Example], *, max_new_tokens: int) -> list[str]:
         """What a model writes; it is loaded when there is something to write."""
@@ -498,17 +500,26 @@ class Run:
     def captions(self, seed: int) -> Stage:
         """What every scene of the kept posts shows and what is said in them, in words."""
         selected, described = self.selected(), self.describing(seed)
+        build = self.config.build
         config = {
-            **self.config.build.model_dump(
-                mode="json", include={"scenes", "max_scenes", "captions", "speech"}
-            ),
+            **build.model_dump(mode="json", include={"scenes", "max_scenes"}),
             "question": described.captions.prompt,
+            "tokens": described.captions.max_new_tokens,
+            "tags": None
+            if described.tags is None
+            else [described.tags.prompt, described.tags.max_new_tokens],
+            "speech": None
+            if build.speech is None
+            else build.speech.model_dump(mode="json", exclude={"device"}),
         }
         inputs: dict[str, Stage | str] = {"writer": described.captions.identity, "posts": selected}
+        if described.ears is not None:
+            inputs["recognizer"] = described.ears.identity
         with self.stage(f"build/captions/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
                 posts = selected.manifest()["kept"]
-                facts |= described.describe(selected.folder, self.viewer, self.config.build, posts)
+                facts |= described.describe(selected.folder, self.viewer, build, posts)
+                self._writer = None  # not beside the models that are trained
         return stage
 
     def rows(self, seed: int, split: str) -> list[blift.Row]:
@@ -536,11 +547,10 @@ class Run:
             "template": self.template.model_dump(mode="json"),
             "build": self.config.build.model_dump(mode="json", include={"behaviors"}),
         }
-        with self.stage(
-            f"build/arms/seed{seed}/{name}",
-            config,
-            {"posts": self.selected(), "captions": self.captions(seed)},
-        ) as (stage, facts):
+        inputs: dict[str, Stage | str] = {"posts": self.selected(), "captions": self.captions(seed)}
+        if meaning.is_matched:
+            inputs["tokenizer"] = self.base(seed)[1]  # which counts how long the answers are
+        with self.stage(f"build/arms/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
                 kinds, rows = self.config.build.kinds, self.rows(seed, "train")
                 drawn = blift.exchange(self.template, kinds, rows, seed=seed)
@@ -577,6 +587,7 @@ class Run:
         config = {
             "template": self.template.model_dump(mode="json"),
             "build": build.model_dump(mode="json", include={"behaviors", "media", "splits"}),
+            "name": self.config.name,
         }
         inputs: dict[str, Stage | str] = {"posts": self.selected(), "captions": self.captions(seed)}
         with self.stage("blift", config, inputs) as (stage, facts):
@@ -667,6 +678,7 @@ class Run:
         config = {
             "evaluate": settings.model_dump(mode="json"),
             "template": self.template.model_dump(mode="json"),
+            "build": self.config.build.model_dump(mode="json", include={"behaviors"}),
             "limit": self.limit,
         }
         inputs = {"model": mark, "captions": self.captions(seed), "sandbox": self.fetched_sandbox()}
@@ -699,18 +711,24 @@ class Run:
         return stage
 
     def _asked(self, place: str, name: str, seed: int) -> Asked:
-        # media of a benchmark come without a post, so the questions are those of a post without anything but
-        # its media
-        empty = Post(id="", source="", media_kind="image")
         return Asked(
             model=self.load(place),
             weights=auto.weights_hash(Path(place)) if Path(place).is_dir() else place,
             arm=name,
             seed=seed,
-            describe=verbalizer.ask(self.template, (), empty),
-            verbalize=verbalizer.ask(self.template, self.config.build.kinds, empty),
+            describe={
+                kind: verbalizer.ask(self.template, (), Post(id="", source="", media_kind=kind))
+                for kind in ("image", "video")
+            },
+            verbalize=self._usual_questions(seed),
             separator=self.template.separator,
         )
+
+    def _usual_questions(self, seed: int) -> dict[MediaKind, str]:
+        """What is asked of media that come without a post, such as a benchmark's: what training asked."""
+        rows = self.rows(seed, "train")
+        kinds = self.config.build.kinds
+        return {kind: blift.usual_question(self.template, kinds, rows, kind) for kind in ("image", "video")}
 
     def _heldout(self, seed: int) -> list[evaluator.HeldOut]:
         found = []
@@ -837,11 +855,9 @@ class Run:
                 if question.example.media is not None
             }
         posts = self._heldout(self.config.seeds[0])
-        question = verbalizer.ask(
-            self.template, self.config.build.kinds, Post(id="", source="", media_kind="image")
-        )
+        question = self._usual_questions(self.config.seeds[0])["image"]
         for name, facts in evaluator.heldout_tasks(posts, self._behaviors).items():
-            tasks[name] = {**facts, "low_level": False, "published": None, "listed": None, "majority": None}
+            tasks[name] = {**facts, "low_level": False, "published": None, "listed": None}
             questions[name] = question
             media |= {
                 (name, post.post_id): post.example.media for post in posts if post.example.media is not None

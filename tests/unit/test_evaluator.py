@@ -75,7 +75,8 @@ def questions(media: dict[str, Media], kind: Task) -> Prepared:
 
 
 def asked(model: VisionLanguageModel, **changes: Any) -> Asked:
-    return replace(Asked(model, "weights", "behavior", 0, DESCRIBE, VERBALIZE, SEPARATOR), **changes)
+    describe, verbalize = ({"image": text, "video": text} for text in (DESCRIBE, VERBALIZE))
+    return replace(Asked(model, "weights", "behavior", 0, describe, verbalize, SEPARATOR), **changes)
 
 
 class Scorer:

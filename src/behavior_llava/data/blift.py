@@ -33,6 +33,7 @@ from behavior_llava.core.schema import (
     EXAMPLES,
     POSTS,
     Example,
+    MediaKind,
     Post,
     example_from_row,
     example_row,
@@ -158,6 +159,13 @@ class BuildConfig(Config):
     media: publishing.MediaMode = "linked"
     processes: int = Field(default=2, ge=1)
     timeout_s: float = 60.0
+
+    @model_validator(mode="after")
+    def _says_each_once(self) -> BuildConfig:
+        names = [named(entry, "build.behaviors")[0] for entry in self.behaviors]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("behaviors: name at least one kind, and each once")
+        return self
 
     @property
     def said(self) -> dict[str, dict[str, Any]]:
@@ -494,6 +502,24 @@ def _curves(post: Post, scenes: Sequence[SceneWords]) -> dict[str, tuple[float, 
             if (value := behavior.value(post, spans, params)) is not None:
                 found[name] = value[kind]
     return found
+
+
+def usual_question(
+    template: Template, kinds: Sequence[str], rows: Sequence[Row], media_kind: MediaKind
+) -> str:
+    """What is asked most often of posts of this kind of media, without what is told of any one of them: the
+    question for media that come without a post. All kinds where no row has such media.
+    """
+    empty = Post(id="", source="", media_kind=media_kind)
+    asked: Counter[str] = Counter()
+    for row in rows:
+        giver = Received(row.item.post, row.scenes)
+        said = [kind for kind in kinds if verbalizer.value_of(template, kind, giver) is not None]
+        if row.item.post.media_kind == media_kind and said:
+            asked[verbalizer.ask(template, said, empty, received=giver)] += 1
+    if not asked:
+        return verbalizer.ask(template, kinds, empty)
+    return min(asked, key=lambda text: (-asked[text], text))
 
 
 def exchange(template: Template, kinds: Sequence[str], rows: Sequence[Row], *, seed: int) -> arms.Exchange:

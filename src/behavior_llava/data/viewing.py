@@ -137,7 +137,7 @@ class Viewer:
             advance = open_while.enter_context(progress(label, total))
             hashes = open_while.enter_context(Hashes(seen))
             kinds: tuple[MediaKind, ...] = ("image", "video")
-            caches = {
+            caches: dict[MediaKind, Cache] = {
                 kind: open_while.enter_context(
                     Cache(seen, "views", scenes.settings(kind, self.max_scenes, self.rule))
                 )
@@ -159,7 +159,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A media file in one state."""
+    """One media file in one state."""
 
     path: str
     kind: MediaKind
@@ -180,31 +180,95 @@ class _Looking:
     def views(self, items: Sequence[Item]) -> list[View | str | None]:
         """Those of one chunk."""
         files = self._files(items)
-        looks = self._looks([file for file in files.values() if isinstance(file, _File)])
-        return [None if kind is None else _view(files[path, kind], looks) for path, kind in items]
-
-    def _files(self, items: Sequence[Item]) -> dict[Item, _File | str]:
-        """The files of the items that should have one, or why they have none; new ones are hashed."""
-        paths = list(dict.fromkeys(path for path, kind in items if kind is not None and path is not None))
-        states = {path: state for path in paths if (state := file_state(path)) is not None}
-        known: dict[str, Any] = {path: self.hashes.find(state) for path, state in states.items()}
-        new = [path for path in states if known[path] is None]
-        for path, result in zip(new, self.workers.map((path, None) for path in new), strict=True):
-            known[path] = result
-            if isinstance(result, str):
-                self.hashes.keep(states[path], result)
-        files: dict[Item, _File | str] = {}
+        looks, num_new = self._looks([file for file in files.values() if isinstance(file, _File)])
+        self.advance(len(items) - num_new)
+        found: list[View | str | None] = []
         for path, kind in items:
             if kind is None:
+                found.append(None)
                 continue
-            digest = None if path is None else known.get(path)
-            if path is None or digest is None:
-                files[path, kind] = "media_missing"
-            elif isinstance(digest, MediaFault):
-                files[path, kind] = digest.reason
+            file = "media_missing" if path is None else files[path, kind]
+            look = looks[file.sha256, file.kind] if isinstance(file, _File) else file
+            if isinstance(file, _File) and isinstance(look, dict):
+                found.append(_view(file, look))
             else:
-                files[path, kind] = _File(path, kind, digest, states[path])
-        return files
+                found.append(str(look))
+        return found
 
-    def _looks(self, files: Sequence[_File]) -> dict[tuple[MediaKind, str], SceneLook | str]:
-        """What is seen of the files, or why nothing is, by kind and hash; new ones are looked at."""
+    def _files(self, items: Sequence[Item]) -> dict[tuple[str, str], _File | str]:
+        """What the files of a chunk are by path and kind, or why one cannot be read; new ones are hashed."""
+        wanted = {(path, kind): file_state(path) for path, kind in items if path is not None and kind}
+        known = {
+            path: None if state is None else self.hashes.find(state) for (path, _), state in wanted.items()
+        }
+        new = {path: state for (path, _), state in wanted.items() if state is not None and not known[path]}
+        reasons: dict[str, str] = {}
+        results = self.workers.map((path, state, None) for path, state in new.items())
+        for (path, state), result in zip(new.items(), results, strict=True):
+            if isinstance(result, MediaFault):
+                reasons[path] = result.reason
+            else:
+                known[path] = result
+                self.hashes.keep(state, result)
+        found: dict[tuple[str, str], _File | str] = {}
+        for (path, kind), state in wanted.items():
+            sha256 = known[path]
+            if state is None or sha256 is None:
+                found[path, kind] = reasons.get(path, "media_missing")
+            else:
+                found[path, kind] = _File(path, "image" if kind == "image" else "video", sha256, state)
+        return found
+
+    def _looks(self, files: Sequence[_File]) -> tuple[dict[tuple[str, str], dict[str, Any] | str], int]:
+        """What is seen of files by hash and kind, or why nothing is; and how many had to be looked at."""
+        by_media = {(file.sha256, file.kind): file for file in files}
+        known = {key: self.caches[file.kind].find(file.sha256) for key, file in by_media.items()}
+        new = {key: file for key, file in by_media.items() if known[key] is None}
+        found: dict[tuple[str, str], dict[str, Any] | str] = {
+            key: facts.get("fault") or facts for key, facts in known.items() if facts is not None
+        }
+        viewer = self.viewer
+        jobs = (
+            (
+                file.path,
+                file.state,
+                Wanted(file.kind, viewer.max_scenes, viewer.rule, str(viewer.frames), file.sha256),
+            )
+            for file in new.values()
+        )
+        for (key, file), result in zip(new.items(), self.workers.map(jobs), strict=True):
+            self.advance(1)
+            if not isinstance(result, MediaFault):
+                facts = found[key] = asdict(result)
+                self.caches[file.kind].keep({file.sha256: facts})
+                continue
+            found[key] = result.reason
+            if result.reason.startswith(_OF_THE_MEDIA):
+                self.caches[file.kind].keep({file.sha256: {"fault": result.reason}})
+        return found, len(new)
+
+
+def _view(file: _File, look: dict[str, Any]) -> View:
+    found = tuple(
+        Scene(
+            scene["start_s"],
+            scene["end_s"],
+            scene["time_s"],
+            Colors(
+                tuple(scene["colors"]["foreground"]),
+                tuple(scene["colors"]["background"]),
+                scene["colors"]["tone"],
+            ),
+        )
+        for scene in look["scenes"]
+    )
+    return View(
+        file.path,
+        file.kind,
+        file.sha256,
+        found,
+        look["num_cuts"],
+        look["duration_s"],
+        look["width"],
+        look["height"],
+    )

@@ -27,9 +27,9 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint
 from behavior_llava.core.progress import progress
-from behavior_llava.core.schema import Behavior, Example, Sample, Task, Value
+from behavior_llava.core.schema import Behavior, Example, MediaKind, Sample, Task, Value
 from behavior_llava.data.viewing import View, Viewer
-from behavior_llava.evaluation import benchmarks
+from behavior_llava.evaluation import benchmarks, metrics
 from behavior_llava.evaluation.scoring import answer_nll, score_labels
 from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models.auto import VisionLanguageModel
@@ -159,7 +159,7 @@ class Asked:
 
     Attributes:
         weights: hash of the model's weights.
-        describe, verbalize: the two questions that let the model write before it is asked.
+        describe, verbalize: the two questions that let the model write before it is asked, by kind of media.
         separator: the template's line between description and behavior; it is taken out of what the model
             wrote.
     """
@@ -168,8 +168,8 @@ class Asked:
     weights: str
     arm: str
     seed: int
-    describe: str
-    verbalize: str
+    describe: Mapping[MediaKind, str]
+    verbalize: Mapping[MediaKind, str]
     separator: str
 
 
@@ -262,7 +262,11 @@ def _contexts(asked: Asked, questions: Sequence[Question], setting: str, tokens:
     if setting in ("zero_shot", "finetuned") or questions[0].example.media is None:
         return [None] * len(questions)
     first = asked.describe if setting == "zero_shot_described" else asked.verbalize
-    prompts = [Example(question.sample_id, first, None, question.example.media) for question in questions]
+    media = [question.example.media for question in questions]
+    prompts = [
+        Example(question.sample_id, first["image" if item is None else item.kind], None, item)
+        for question, item in zip(questions, media, strict=True)
+    ]
     texts = asked.model.generate(prompts, max_new_tokens=tokens)
     return ["\n".join(line for line in text.split("\n") if line != asked.separator) for text in texts]
 
@@ -404,7 +408,8 @@ def heldout_tasks(
     posts: Sequence[HeldOut], behaviors: Mapping[str, Behavior[Any]]
 ) -> dict[str, dict[str, Any]]:
     """What `summarize` is told about the behaviour of held-out posts, by task."""
-    metrics = {BEHAVIOR_TEXT: "perplexity"}
+    names = {BEHAVIOR_TEXT: "perplexity"}
+    labels: dict[str, list[Any]] = {}
     media: dict[str, set[str]] = {}
     for post in posts:
         kind_of_media = "image" if post.example.media is None else post.example.media.kind
@@ -412,7 +417,8 @@ def heldout_tasks(
         for kind, value in post.values.items():
             for part, label in value.items():
                 if _can_be_scored(behaviors[kind].metrics[part], label):
-                    metrics[f"heldout_{part}"] = behaviors[kind].metrics[part]
+                    names[f"heldout_{part}"] = behaviors[kind].metrics[part]
+                    labels.setdefault(f"heldout_{part}", []).append(label)
                     media.setdefault(f"heldout_{part}", set()).add(kind_of_media)
     return {
         task: {
@@ -420,6 +426,7 @@ def heldout_tasks(
             "metric": metric,
             "modality": "video" if media.get(task) == {"video"} else "image",
             "chance": _CHANCE.get(metric),
+            "majority": metrics.majority(metric, labels.get(task, [])),
         }
-        for task, metric in metrics.items()
+        for task, metric in names.items()
     }

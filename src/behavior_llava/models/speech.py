@@ -38,6 +38,24 @@ class SpeechConfig(Config):
     device: str = "auto"
 
 
+def check(name: str) -> None:
+    """Refuses a name or folder of which there is no model, without reading weights.
+
+    Raises:
+        UserError: no such model.
+    """
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot be loaded as a speech recognizer ({(str(error).splitlines() or ['?'])[0].rstrip('.')})",
+            where=name,
+            remedy="give a model folder or the name of one on the hub",
+        ) from error
+
+
 class Recognizer:
     """A speech recognizer, in fp32 on CPU and bf16 on GPU; greedy or by beams, so the same sound gives the
     same words.
