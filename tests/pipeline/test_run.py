@@ -330,7 +330,7 @@ def test_a_run_killed_at_the_start_ends_with_the_same_bytes(
     for pattern, number in (
         ("run/fetched/0/**/*.mp4", signal.SIGKILL),
         ("run/base/seed0/checkpoints/checkpoint-*/complete", signal.SIGKILL),
-        ("run/build/captions/seed0/scenes/000000.parquet", signal.SIGINT),
+        ("run/build/captions/seed0/plan.json", signal.SIGINT),
     ):
         stop_at(start(finished.words, finished.values, cwd=tmp_path), tmp_path, pattern, number)
     said = finished.finish(finished.words, finished.values, cwd=tmp_path)

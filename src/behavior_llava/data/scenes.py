@@ -354,6 +354,8 @@ def _decode(path: Path) -> _Watched:
         raise MediaFault("video_empty")
     watched.cuts_s += [cut.seconds for cut in detector.post_process(FrameTimecode(time_s, rate))]
     watched.end_s = time_s + (1 / rate if before_s is None else time_s - before_s)
+    if watched.end_s <= watched.start_s:  # so late a time that a frame's length vanishes beside it
+        raise MediaFault("video_broken")
     watched.changes.end(watched.end_s)
     return watched
 
