@@ -221,7 +221,7 @@ def test_what_people_saw_and_knew_again_and_what_they_allow(tmp_path):
         tmp_path / "log.csv",
         "name,file,tiles,dog,hydrant,known,after,agreed,out\n"
         '1,a.jpg,"[4, 0, 0, 0, 2, 0, 0, 0, 2]",0.75,0,0.9,86400,yes,no\n'
-        '2,a.jpg,"[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2]",,0.5,0,,FALSE,1\n'
+        '2,a.jpg,"[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2]",,0.5,0,,TRUE,0\n'
         "3,a.jpg,[],,,,,,\n",
     )
     posts, faults = read(path, PERCEIVED)
@@ -234,7 +234,7 @@ def test_what_people_saw_and_knew_again_and_what_they_allow(tmp_path):
     assert second.saliency_tiles == pytest.approx((*[0.1] * 8, 0.2))
     assert second.saliency_objects == {"fire hydrant": 0.5}
     assert (second.recall, second.recall_delay_s) == (0.0, None)
-    assert (second.has_consent, second.is_opted_out) == (False, True)
+    assert (second.has_consent, second.is_opted_out) == (True, False)
     assert {getattr(last, name) for name in ("saliency_tiles", "saliency_objects", "recall")} == {None}
     assert {getattr(last, name) for name in ("recall_delay_s", "has_consent", "is_opted_out")} == {None}
 
@@ -807,3 +807,25 @@ def test_the_limit_of_cells_is_set_where_it_is_needed(tmp_path):
     finally:
         csv.field_size_limit(131_072)
     assert math.isclose(table_rows.MAX_CELL_CHARS, 2**20)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"media_path": ""},
+        {"media_path": "a.txt"},
+        {"num_likes": "n/a"},
+        {"cohort": "3"},
+        {"retrieved_utc": "once"},
+    ],
+)
+@pytest.mark.parametrize("refusal", [{"is_opted_out": "yes"}, {"has_consent": "no"}])
+def test_a_refusal_is_heard_whatever_else_is_wrong_with_its_row(
+    other: dict[str, str], refusal: dict[str, str]
+) -> None:
+    post = table.parse(
+        {"id": "7", "media_path": "a.jpg", **other, **refusal}, min_cohort=50 if "cohort" in other else None
+    )
+    assert isinstance(post, Post)
+    assert post.id == "table:7"
+    assert post.is_opted_out or post.has_consent is False

@@ -57,6 +57,7 @@ NUMBER_FIELDS: Mapping[str, Callable[[Any], Any]] = {
 TEXT_FIELDS = ("title", "description", "transcript", "category")
 WORD_FIELDS = ("channel", "media_url", "language", "removed_by", "licence")
 CLAIM_FIELDS = ("is_nsfw", "comments_disabled", "has_consent", "is_opted_out")
+REFUSALS = ("has_consent", "is_opted_out")
 CURVE_FIELDS = ("replay", "retention")
 COUNT_FIELDS = ("shares", "reactions")
 SHARE_FIELD = "saliency_objects"
@@ -261,12 +262,27 @@ def _check_cohort(record: Mapping[str, Any], values: Mapping[str, Any], min_coho
         raise _Unreadable("cohort_too_small")
 
 
+def _refused(record: Mapping[str, Any], post_id: str) -> Post | None:
+    """The bare post of a row that says no: heard whatever else is wrong with the row. None for all others."""
+    claims = {name: _cell("not_a_boolean", raw_values.to_bool, record.get(name)) for name in REFUSALS}
+    if claims["has_consent"] is not False and not claims["is_opted_out"]:
+        return None
+    try:
+        retrieved_utc = _cell("not_a_number", raw_values.to_utc, record.get("retrieved_utc"))
+    except _Unreadable:
+        retrieved_utc = None
+    # the kind of media is nobody's business any more: collect drops the post and keeps what it said
+    return Post(id=post_id, source="table", media_kind="image", retrieved_utc=retrieved_utc, **claims)
+
+
 def _post(
     record: Mapping[str, Any], platform: str, salt: str, licence: str | None, min_cohort: int | None
 ) -> Post:
     identifier = _cell("id_broken", _plain, record.get("id"))
     if identifier is None:
         raise _Unreadable("id_missing")
+    if (refused := _refused(record, f"{platform}:{identifier}")) is not None:
+        return refused
 
     def read(names: tuple[str, ...], reason: str, convert: Callable[[Any], Any]) -> None:
         for name in names:
