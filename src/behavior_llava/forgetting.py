@@ -206,12 +206,15 @@ _COLUMNS = ["id", "author_hash", "channel", "media_path", "media_url", "media_sh
 
 
 def _tables(run: Path, kind: str, columns: list[str]) -> Iterator[pa.Table]:
-    """The posts or comments of every piece and every collected bucket."""
+    """The posts or comments of every piece, every collected bucket, and the build that was made of earlier
+    ones: who left the source before being forgotten is in that alone.
+    """
     for name in ledger.pieces(run):
         table = ledger.rows_of(name, kind)
         if table is not None:
             yield table.select(columns)
-    for file in sorted((run / "collect").rglob(f"{kind}/*.parquet")):
+    built = (run / "build" / "posts" / kind).glob("*.parquet")
+    for file in sorted([*(run / "collect").rglob(f"{kind}/*.parquet"), *built]):
         yield pq.read_table(file, columns=columns)
 
 

@@ -28,7 +28,7 @@ from behavior_llava.core.cache import Cache, Hashes
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import only_one, write_json
 from behavior_llava.core.media import FrameStore
-from behavior_llava.core.schema import Media, Post, Said
+from behavior_llava.core.schema import COMMENTS, POSTS, Media, Post, Said, post_row
 from behavior_llava.data import ledger, people, reading
 from behavior_llava.data.collect import CollectConfig
 from behavior_llava.data.download import Downloaded, Ledger
@@ -630,3 +630,20 @@ def test_what_is_left_of_a_world_reads_as_before(world: World) -> None:
     facts = json.loads((folder / "truth.json").read_text())
     assert facts.keys() >= posts.keys()
     assert facts.keys().isdisjoint(gone)
+
+
+def test_who_left_the_source_before_is_still_found_in_the_build(tmp_path: Path) -> None:
+    """Collect has run again without them; what was built earlier still holds them."""
+    run = tmp_path / "run"
+    (run / "collect" / "posts").mkdir(parents=True)
+    row = post_row(Post(id="made:left", source="made", media_kind="image", author_hash="u_0123456789"))
+    place = run / "build" / "posts"
+    for kind, schema, rows in (("posts", POSTS, [row]), ("comments", COMMENTS, [])):
+        (place / kind).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), place / kind / "made-0000.parquet")
+    (run / "config.yaml").write_text("collect: {sources: []}\n", encoding="utf-8")
+    told = forgetting.forget(run, posts=["made:left"])
+    assert told.num_posts == 1
+    assert told.unknown_posts == ()
+    assert not (run / "build").exists()
+    assert places_of({b"made:left", b"u_0123456789"}, run) == {}

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from behavior_llava.core.schema import Post
+from behavior_llava.core.schema import BehaviorWords, Post, Value
 from behavior_llava.data.plain_text import one_line
 
 NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
@@ -106,6 +106,48 @@ def read_shares(text: str) -> dict[str, float] | None:
             return None
         shares[name] = float(item[1]) / 100
     return shares
+
+
+# ---- a count and what it is made of ------------------------------------------------------------------------
+
+
+def value_of(
+    post: Post, count: str, by_name: Mapping[str, int] | None, kinds: str, params: CountParams
+) -> Value | None:
+    """First num_<count>, <count>_percentile (0..1) or <count>_ratio; then, where there are two names or more
+    and anything was counted, `kinds`: name -> its share of all. None where nothing is known, or a count is
+    negative.
+    """
+    if by_name is None or any(number < 0 for number in by_name.values()):
+        return None
+    said: dict[str, object] = {f"num_{count}": sum(by_name.values())}
+    if params.measure != "raw":
+        found = adjusted(post, count, params)
+        if found is None:
+            return None
+        said = {f"{count}_{found[0]}": found[1]}
+    shares = shares_by_name(by_name)
+    return said if shares is None else {**said, kinds: shares}
+
+
+def say_value(said: Value, words: BehaviorWords) -> str:
+    """One line: the amount, and after a colon the largest kinds, said by `words.more["item"]`."""
+    (part, amount), *kinds = said.items()
+    sentence = words.sentence if part.startswith("num_") else words.more[part]
+    line = sentence.format(number=int(amount), percent=100 * amount, ratio=amount)
+    if not kinds:
+        return f"{line}."
+    return f"{line}: {say_shares(kinds[0][1], words.max_items, words.more['item'])}."
+
+
+def read_value(read: Callable[[str], tuple[str, float, str] | None], text: str, kinds: str) -> Value | None:
+    """The first amount a line starts with, and the kinds behind it; None for no amount."""
+    found = read(text)
+    if found is None:
+        return None
+    part, amount, rest = found
+    shares = read_shares(rest.partition(":")[2])
+    return {part: amount} if shares is None else {part: amount, kinds: shares}
 
 
 # ---- reading -----------------------------------------------------------------------------------------------

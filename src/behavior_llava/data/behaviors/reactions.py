@@ -13,39 +13,13 @@ _read = counts.reader(
 
 
 def value(post: Post, spans: Spans, params: CountParams) -> Value | None:
-    """First num_reactions (of all kinds), reactions_percentile (0..1) or reactions_ratio; then, where there
-    are two kinds or more and somebody reacted, reaction_kinds: kind -> its share of all.
-    """
-    if post.reactions is None or any(count < 0 for count in post.reactions.values()):
-        return None
-    said: dict[str, object] = {"num_reactions": sum(post.reactions.values())}
-    if params.measure != "raw":
-        found = counts.adjusted(post, "reactions", params)
-        if found is None:
-            return None
-        said = {f"reactions_{found[0]}": found[1]}
-    kinds = counts.shares_by_name(post.reactions)
-    return said if kinds is None else {**said, "reaction_kinds": kinds}
-
-
-def say(said: Value, words: BehaviorWords) -> str:
-    """One line: the amount, and after a colon the most frequent kinds."""
-    part, amount = next(iter(said.items()))
-    sentence = words.sentence if part == "num_reactions" else words.more[part]
-    line = sentence.format(number=int(amount), percent=100 * amount, ratio=amount)
-    if "reaction_kinds" not in said:
-        return f"{line}."
-    return f"{line}: {counts.say_shares(said['reaction_kinds'], words.max_items, words.more['item'])}."
+    """num_reactions, reactions_percentile or reactions_ratio, then reaction_kinds; see counts.value_of."""
+    return counts.value_of(post, "reactions", post.reactions, "reaction_kinds", params)
 
 
 def read_back(text: str) -> Value | None:
     """The first amount of reactions a line starts with, and the kinds behind it; None for no amount."""
-    found = _read(text)
-    if found is None:
-        return None
-    part, amount, rest = found
-    kinds = counts.read_shares(rest.partition(":")[2])
-    return {part: amount} if kinds is None else {part: amount, "reaction_kinds": kinds}
+    return counts.read_value(_read, text, "reaction_kinds")
 
 
 _PAPER, _SHORT = (
@@ -71,7 +45,7 @@ BEHAVIOR = Behavior(
             "{number} reactions", max_items=3, more={**_SHORT, "item": "{percent:.0f}% {name}"}
         ),
     },
-    say=say,
+    say=counts.say_value,
     read_back=read_back,
     metrics={
         "num_reactions": "spearman",

@@ -15,39 +15,13 @@ _read = counts.reader(
 
 
 def value(post: Post, spans: Spans, params: CountParams) -> Value | None:
-    """First num_shares (of all services), shares_percentile (0..1) or shares_ratio; then, where there are
-    two services or more and somebody shared, services: service -> its share of all.
-    """
-    if post.shares is None or any(count < 0 for count in post.shares.values()):
-        return None
-    said: dict[str, object] = {"num_shares": sum(post.shares.values())}
-    if params.measure != "raw":
-        found = counts.adjusted(post, "shares", params)
-        if found is None:
-            return None
-        said = {f"shares_{found[0]}": found[1]}
-    services = counts.shares_by_name(post.shares)
-    return said if services is None else {**said, "services": services}
-
-
-def say(said: Value, words: BehaviorWords) -> str:
-    """One line: the amount, and after a colon the largest services."""
-    part, amount = next(iter(said.items()))
-    sentence = words.sentence if part == "num_shares" else words.more[part]
-    line = sentence.format(number=int(amount), percent=100 * amount, ratio=amount)
-    if "services" not in said:
-        return f"{line}."
-    return f"{line}: {counts.say_shares(said['services'], words.max_items, words.more['item'])}."
+    """num_shares, shares_percentile or shares_ratio, then services; see counts.value_of."""
+    return counts.value_of(post, "shares", post.shares, "services", params)
 
 
 def read_back(text: str) -> Value | None:
     """The first amount of shares a line starts with, and the services behind it; None for no amount."""
-    found = _read(text)
-    if found is None:
-        return None
-    part, amount, rest = found
-    services = counts.read_shares(rest.partition(":")[2])
-    return {part: amount} if services is None else {part: amount, "services": services}
+    return counts.read_value(_read, text, "services")
 
 
 _PAPER, _SHORT = (
@@ -73,7 +47,7 @@ BEHAVIOR = Behavior(
             "Shared {number} times", max_items=2, more={**_SHORT, "item": "{percent:.0f}% {name}"}
         ),
     },
-    say=say,
+    say=counts.say_value,
     read_back=read_back,
     metrics={
         "num_shares": "spearman",
