@@ -1,8 +1,8 @@
 """Media to words: captions and tags that a model writes of every scene, and what is said in a video.
 
 What was written is kept by the media's hash, the model and the question in a Cache, a batch at a time; a
-killed call continues, and what is kept is not asked again. A caption belongs to the frame it was written of, so more or fewer scenes cost
-only the frames that are new. Called by the build stage.
+killed call continues, and what is kept is not asked again. A caption belongs to the frame it was written of,
+so more or fewer scenes cost only the frames that are new. Called by the build stage.
 """
 
 from __future__ import annotations
