@@ -39,6 +39,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-golden` writes golden files anew; their diff is then read like code."""
     parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+    parser.addoption(
+        "--golden", type=Path, help="a folder of LLaMA-VID golden data (see tests/golden/test_llama_vid.py)"
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Path:
+    """What the original LLaMA-VID computed: --golden FOLDER, or the one beside the checkout; skips without."""
+    given: Path | None = request.config.getoption("--golden")
+    if given is not None:
+        if not (given / "cases.json").is_file():
+            pytest.fail(f"--golden {given}: no cases.json there")
+        return given
+    folder = Path(os.environ.get("BEHAVIOR_LLAVA_SHARED", ROOT.parent / "shared")) / "llama_vid" / "golden"
+    if not folder.is_dir():
+        pytest.skip("no golden data of LLaMA-VID: give --golden FOLDER or put `shared` beside the checkout")
+    return folder
 
 
 @pytest.fixture(scope="session")
