@@ -6,8 +6,11 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore
@@ -23,6 +26,7 @@ from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
 from behavior_llava.training import trainer
 from behavior_llava.training.batching import Collator, check_packing, gate, pack
+from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.trainer import TrainConfig, train
 
 if TYPE_CHECKING:
@@ -198,6 +202,111 @@ def test_frozen_parts_stay_and_others_learn(tiny_folder: Path, rows: list[Exampl
     assert len(frozen) < len(before)
 
 
+LORA = TrainConfig(
+    epochs=1, lora=LoraConfig(rank=4, alpha=8, dropout=0.1), freeze=("vision_tower",), arguments=ARGUMENTS
+)
+
+
+def test_adapters_are_merged_into_a_plain_model(
+    tiny_folder: Path, rows: list[Example], tmp_path: Path
+) -> None:
+    facts = run(tiny_folder, rows, tmp_path / "stage", LORA)
+    assert facts["steps"] == STEPS
+    before, after = load_file(tiny_folder / "model.safetensors"), weights(tmp_path / "stage")
+    assert before.keys() == after.keys()
+    learned = {name for name in before if not torch.equal(before[name], after[name])}
+    assert learned == {
+        name
+        for name in before
+        if "multi_modal_projector" in name
+        or re.search(r"language_model.*(q|k|v|o|gate|up|down)_proj\.weight", name)
+    }
+    assert len(learned) == 4 + 7 * sum("q_proj" in name for name in before if "language_model" in name)
+    # what is merged is what the adapters said
+    adapters = load_file(tmp_path / "stage" / "adapters" / "adapter_model.safetensors")
+    name = next(key for key in adapters if "q_proj.lora_A" in key)
+    low = adapters[name.replace("lora_A", "lora_B")] @ adapters[name]
+    merged = next(key for key in learned if key.endswith(re.search(r"layers.*q_proj", name)[0] + ".weight"))  # pyright: ignore[reportOptionalSubscript]
+    torch.testing.assert_close(after[merged] - before[merged], 8 / 4 * low, atol=1e-6, rtol=1e-4)
+    assert not (tmp_path / "stage" / "model" / "adapter_config.json").exists()
+    # loads in a process that knows transformers alone, and says what our model says
+    model = auto.load(str(tmp_path / "stage" / "model"), FrameStore(tmp_path / "frames"), device="cpu")
+    expected = model.generate([replace(rows[0], completion=None)], max_new_tokens=6)
+    assert rows[0].media is not None
+    assert transformers_alone(tmp_path / "stage" / "model", rows[0].media.path, rows[0].prompt) == expected
+
+
+ALONE = """
+import json, sys
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+folder, picture, prompt = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder)
+network = AutoModelForImageTextToText.from_pretrained(folder).eval()
+messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
+text = processor.apply_chat_template(messages, add_generation_prompt=True)
+inputs = processor(text=text, images=[Image.open(picture).convert("RGB")], return_tensors="pt")
+ids = network.generate(**inputs, max_new_tokens=6, do_sample=False)
+said = processor.batch_decode(ids[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+assert not any(name.split(".")[0] in ("behavior_llava", "peft") for name in sys.modules)
+print(json.dumps([one.strip() for one in said]))
+"""
+
+
+def transformers_alone(folder: Path, picture: str, prompt: str) -> list[str]:
+    """What a process that has never heard of this project answers."""
+    ran = subprocess.run(
+        [sys.executable, "-c", ALONE, str(folder), picture, prompt],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_adapters_continue_after_a_kill_to_the_same_bits(
+    tiny_folder: Path, rows: list[Example], tmp_path: Path
+) -> None:
+    run(tiny_folder, rows, tmp_path / "whole", LORA)
+    interrupted(tiny_folder, rows, tmp_path / "stage", 5, LORA)
+    assert checkpoints(tmp_path / "stage")
+    run(tiny_folder, rows, tmp_path / "stage", LORA)
+    assert same(tmp_path / "stage", tmp_path / "whole")
+
+
+def test_adapters_of_another_size_do_not_continue(
+    tiny_folder: Path, rows: list[Example], tmp_path: Path
+) -> None:
+    interrupted(tiny_folder, rows, tmp_path / "stage", 5, LORA)
+    (checkpoint,) = checkpoints(tmp_path / "stage")
+    file = checkpoint / "adapter_model.safetensors"
+    adapters = load_file(file)
+    adapters["renamed"] = adapters.pop(next(name for name in adapters if "lora_A" in name))
+    save_file(adapters, file)
+    with pytest.raises(UserError, match="the checkpoint's weights do not fit"):
+        run(tiny_folder, rows, tmp_path / "stage", LORA)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"targets": "nothing_like_it"}, "lora.targets 'nothing_like_it' cannot be used"),
+        ({"targets": "("}, "cannot be used"),
+        ({"whole": ("projektor",)}, "lora.whole names 'projektor'"),
+    ],
+)
+def test_adapters_for_parts_that_are_not_there(
+    tiny_folder: Path, rows: list[Example], tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        run(
+            tiny_folder,
+            rows,
+            tmp_path / "stage",
+            TrainConfig(epochs=1, lora=LoraConfig(**settings), arguments=ARGUMENTS),
+        )
+
+
 def test_freezing_starts_from_nothing_frozen(tiny_folder: Path, tmp_path: Path) -> None:
     network = auto.load(str(tiny_folder), FrameStore(tmp_path), device="cpu").network
     trainer.freeze(network, ("vision_tower",))
@@ -278,7 +387,9 @@ class Killed(BaseException):
     pass
 
 
-def interrupted(model_folder: Path, rows: list[Example], folder: Path, batch: int) -> None:
+def interrupted(
+    model_folder: Path, rows: list[Example], folder: Path, batch: int, settings: TrainConfig | None = None
+) -> None:
     """Trains until the given batch is asked for."""
     asked, original = 0, Collator.__call__
 
@@ -292,7 +403,7 @@ def interrupted(model_folder: Path, rows: list[Example], folder: Path, batch: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Collator, "__call__", counted)
         with pytest.raises(Killed):
-            run(model_folder, rows, folder)
+            run(model_folder, rows, folder, settings)
     assert not (folder / "model").exists()
     assert not (folder / "loss.json").exists()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from pydantic import Field
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -29,7 +30,9 @@ from behavior_llava.core.manifest import write_json
 from behavior_llava.core.progress import Advance, progress
 from behavior_llava.core.schema import Example
 from behavior_llava.models.auto import VisionLanguageModel
+from behavior_llava.training import lora
 from behavior_llava.training.batching import Collator, check_packing, gate
+from behavior_llava.training.lora import LoraConfig
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class TrainConfig(Config):
 
     Attributes:
         epochs: passes over the stage's own rows; may be fractional.
+        lora: train adapters and merge them into the weights in the end; null trains the weights themselves.
         freeze: parts whose names match stay as they are (regular expressions over parameter names).
         pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None pads
             each to the longest.
@@ -51,6 +55,7 @@ class TrainConfig(Config):
 
     epochs: float = Field(gt=0)
     freeze: tuple[str, ...] = ()
+    lora: LoraConfig | None = None
     max_tokens: int = 2048
     pack_tokens: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -108,6 +113,9 @@ class Ordered(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         network: Any = self.model if model is None else model
+        if isinstance(network, PeftModel):
+            lora.resume(network, resume_from_checkpoint)
+            return
         saved, info = type(network).from_pretrained(
             resume_from_checkpoint, dtype=network.dtype, output_loading_info=True
         )
@@ -221,10 +229,10 @@ def train(
     seed: int,
     label: str,
 ) -> dict[str, Any]:
-    """Trains on the rows in their order and saves the model to `folder`/model.
+    """Trains on the rows in their order and saves the model to `folder`/model, with `lora` merged into it.
 
     Args:
-        folder: checkpoints, loss.json and the model; a killed call continues from here.
+        folder: checkpoints, loss.json, the model and adapters; a killed call continues from here.
         seed: of everything random in the stage.
 
     Returns:
@@ -237,7 +245,11 @@ def train(
     if config.pack_tokens is not None:
         check_packing(model, rows, config.pack_tokens)
     freeze(model.network, config.freeze)
-    model.network.train()
+    network = model.network
+    if config.lora is not None:
+        torch.manual_seed(seed)  # which draws the adapters
+        network = lora.wear(model.network, config.lora, config.freeze)
+    network.train()
     model.network.config.use_cache = False
     settings = arguments(config, folder / "checkpoints", seed=seed, on_cpu=model.device.type == "cpu")
     batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
@@ -247,7 +259,7 @@ def train(
     with progress(label, steps) as advance:
         advance(done)
         trainer = Ordered(
-            model=model.network,
+            model=network,
             args=settings,
             train_dataset=Rows(rows),
             data_collator=Collator(model, config.pack_tokens),
@@ -256,6 +268,10 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
+    if isinstance(network, PeftModel):
+        if trainer.is_world_process_zero():
+            network.save_pretrained(str(folder / "adapters"))
+        model.network = lora.merged(network)
     model.network.eval()
     model.network.config.use_cache = True
     if trainer.is_world_process_zero():
