@@ -34,6 +34,7 @@ from behavior_llava.data.describing import (
 from behavior_llava.data.scenes import Colors, Scene
 from behavior_llava.data.viewing import View
 from behavior_llava.data.world import content, writers
+from behavior_llava.models.remote_wire import EndpointError
 from behavior_llava.models.speech import SpeechConfig
 
 
@@ -186,6 +187,26 @@ def test_broken_media_is_counted_not_kept_and_spares_its_neighbors(tmp_path: Pat
         for _ in range(2):
             assert describe(path, VIEWS, writer(model), what="captions") == Outcome(5, 0, {"image_broken": 1})
         assert captions(path, writer(model), *VIEWS) == [("fine",) * 3, None, ("fine",)]
+
+
+def test_what_an_endpoint_answered_before_it_failed_is_kept(tmp_path: Path) -> None:
+    """Also beside a fault; and what was in the batches before."""
+    path, model = tmp_path / "seen.sqlite", Model()
+
+    def fails(examples: Sequence[Example], *, max_new_tokens: int) -> list[str | MediaFault]:
+        if len(model.calls) == 1:
+            error = EndpointError("cannot be reached")
+            error.finished = {2: "third", 1: MediaFault("too_long_for_endpoint")}
+            raise error
+        return model(examples, max_new_tokens=max_new_tokens)
+
+    views = [picture("x"), picture("y"), picture("z"), VIEWS[0]]
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        describe(path, views, writer(fails), what="captions", batch=3)
+    assert captions(path, writer(model), *views) == [("x at ()",), ("y at ()",), ("z at ()",), None]
+    assert describe(path, views, writer(model), what="captions") == Outcome(6, 0, {})
+    assert captions(path, writer(model), views[3]) == [("a at (0.5,)", "a at (1.5,)", "third")]
+    assert [seen for seen in model.seen if seen[0] == "a"] == [("a", (0.5,)), ("a", (1.5,))]
 
 
 def test_an_error_of_the_model_is_no_answer(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ neither key nor prompt stands in any message.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import logging
+import os
+import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +22,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
+from tests.served import Server, reply
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore, MediaFault
 from behavior_llava.core.schema import Example, Media
-from behavior_llava.models import remote
+from behavior_llava.models import remote, remote_wire
 from behavior_llava.models.remote import RemoteConfig, RemoteModel, Usage
+from behavior_llava.models.remote_wire import EndpointError
 
 KEY = "sk-secret-1234567890"
 PROMPT = "what-is-to-be-seen-here"
-
-
-def reply(text: Any, *, finish_reason: Any = "stop", **more: Any) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}], **more}
-
-
-class Server:
-    """Answers as its `script` says: (status, headers, body) or a body alone, for the n-th request."""
-
-    def __init__(self) -> None:
-        self.script: Callable[[int, dict[str, Any]], Any] = lambda number, asked: reply("a cat")
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.paths: list[str] = []
-        self.stop = threading.Event()
-        self.under_way = self.most_under_way = 0
-        lock, outer = threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(outer.asked)
-                    outer.asked.append(asked)
-                    outer.headers.append({name.lower(): value for name, value in self.headers.items()})
-                    outer.paths.append(self.path)
-                    outer.under_way += 1
-                    outer.most_under_way = max(outer.most_under_way, outer.under_way)
-                try:
-                    answer = outer.script(number, asked)
-                finally:
-                    with lock:
-                        outer.under_way -= 1
-                status, headers, body = answer if isinstance(answer, tuple) else (200, {}, answer)
-                content = body if isinstance(body, bytes) else json.dumps(body).encode()
-                drip = [content] if "X-Drip" not in headers else [bytes([byte]) for byte in content]
-                try:
-                    self.send_response(status)
-                    for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    for part in drip:
-                        self.wfile.write(part)
-                        if len(drip) > 1:
-                            outer.stop.wait(0.05)
-                except (BrokenPipeError, ConnectionResetError):
-                    self.close_connection = True  # the client went away, as some tests want
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self.stop.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SEEN_KEY", KEY)
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(remote_wire, "FIRST_WAIT_S", 0.01)
     running = Server()
     yield running
     running.close()
@@ -220,12 +161,27 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused_unsaid(tmp_path: P
     assert KEY not in str(caught.value)
 
 
-def test_the_identity_is_of_model_and_place(tmp_path: Path) -> None:
-    def identity(url: str, model: str) -> str:
-        return RemoteModel(RemoteConfig(url=url, model=model), FrameStore(tmp_path)).identity()
+def test_the_identity_is_of_all_that_an_answer_depends_on_and_of_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identity(**changes: Any) -> str:
+        config = RemoteConfig(**{"url": "http://h/v1", "model": "m", **changes})
+        return RemoteModel(config, FrameStore(tmp_path)).identity()
 
-    assert identity("http://h/v1", "m") == identity("http://h/v1/", "m") == "m at http://h/v1"
-    assert identity("http://h/v2", "m") != identity("http://h/v1", "m") != identity("http://h/v1", "n")
+    plain = identity()
+    assert plain == identity(url="http://h/v1/") == "m at http://h/v1, JPEG 90 of side 1024"
+    assert plain == identity(timeout_s=7, retries=1, concurrency=3, max_tokens_name="max_completion_tokens")
+    others = [
+        {"url": "http://h/v2"},
+        {"model": "n"},
+        {"max_image_side": 512},
+        {"leave_out": ("seed",)},
+        {"leave_out": ("temperature",)},
+    ]
+    assert len({plain, *(identity(**change) for change in others)}) == 6
+    assert identity(leave_out=("seed", "temperature")) == identity(leave_out=("temperature", "seed"))
+    monkeypatch.setattr(remote, "JPEG_QUALITY", 80)
+    assert identity() != plain
 
 
 # ---- many at once ------------------------------------------------------------------------------------------
@@ -266,6 +222,44 @@ def test_tokens_are_summed_and_answers_without_a_count_are_counted(server: Serve
     model.generate(texts(2), max_new_tokens=5)
     model.generate(texts(1), max_new_tokens=5)
     assert model.usage == Usage(answers=3, unmetered=2, prompt_tokens=15, completion_tokens=2)
+
+
+PRICES = {"currency": "USD", "prompt_per_million": 2.5, "completion_per_million": 10.0}
+
+
+def test_the_cost_is_tokens_times_prices_and_unknown_where_counts_are(server: Server, ask: Any) -> None:
+    server.script = lambda number, asked: reply(
+        "x", usage=None if number == 2 else {"prompt_tokens": 1200, "completion_tokens": 300}
+    )
+    model, free = ask(concurrency=1, prices=PRICES), ask()
+    assert model.usage.cost == 0
+    model.generate(texts(2), max_new_tokens=5)
+    # 2400 x 2.5 / 1e6 + 600 x 10 / 1e6
+    assert model.usage.cost == pytest.approx(0.006 + 0.006)
+    assert model.usage.told() == "2 answers, 2400 prompt and 600 completion tokens, cost 0.0120 USD"
+    model.generate(texts(1), max_new_tokens=5)
+    assert model.usage.cost is None
+    assert model.usage.told() == (
+        "3 answers, 2400 prompt and 600 completion tokens, 1 answers told no counts, cost unknown"
+    )
+    free.generate(texts(1), max_new_tokens=5)
+    assert free.usage.cost is None
+    assert "cost" not in free.usage.told()
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_refused(price: float) -> None:
+    with pytest.raises(ValidationError, match="prompt_per_million"):
+        RemoteConfig(url="http://h", model="m", prices={**PRICES, "prompt_per_million": price})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_judge_is_told_its_rules_before_every_question(server: Server, ask: Any) -> None:
+    ask().generate(texts(2), max_new_tokens=5, system="Be strict.", seed=0)
+    for asked in server.asked:
+        rules, question = asked["messages"]
+        assert rules == {"role": "system", "content": "Be strict."}
+        assert question["role"] == "user"
+        assert (asked["temperature"], asked["seed"]) == (0.0, 0)
 
 
 # ---- what passes -------------------------------------------------------------------------------------------
@@ -314,6 +308,63 @@ def test_a_server_that_drips_is_left(server: Server, ask: Any) -> None:
     assert time.monotonic() - start < 2
 
 
+def test_a_server_that_drips_its_headers_is_left(server: Server, ask: Any) -> None:
+    """Each byte comes soon enough, the whole answer does not."""
+    server.script = lambda number, asked: (200, {"X-Drip-Head": "yes"}, reply("late"))
+    start = time.monotonic()
+    model = ask(timeout_s=0.3, retries=1)
+    assert "does not answer within 0.3 s (asked 2x)" in error_of(model)
+    assert time.monotonic() - start < 2
+    assert model.usage == Usage(lost=2)
+
+
+def test_a_server_that_takes_a_connection_and_is_silent_is_left(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time limit holds for connecting and sending too: nobody reads what is sent here."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(1)
+        model = RemoteModel(
+            RemoteConfig(
+                url=f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", model="m", timeout_s=0.3, retries=0
+            ),
+            FrameStore(Path()),
+        )
+        start = time.monotonic()
+        assert "does not answer within 0.3 s" in error_of(model, [Example("long", PROMPT * 500_000, None)])
+        assert time.monotonic() - start < 2
+
+
+def test_a_call_that_is_broken_off_ends_at_once(server: Server, ask: Any) -> None:
+    """Ctrl-C, while every request waits; and a time limit of minutes keeps nobody."""
+    server.script = lambda number, asked: server.stop.wait(20) and reply("late")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask(timeout_s=300.0, concurrency=4).generate(texts(9), max_new_tokens=5)
+    assert time.monotonic() - start < 3
+    timer.join()
+    assert len(server.asked) == 4
+
+
+def test_a_call_works_where_a_loop_runs_already(server: Server, ask: Any) -> None:
+    """As in a notebook."""
+
+    async def cell() -> list[str]:
+        return ask().generate(texts(2), max_new_tokens=5)
+
+    assert asyncio.run(cell()) == ["a cat", "a cat"]
+
+
+def test_a_connection_reset_in_the_middle_may_pass(server: Server, ask: Any) -> None:
+    server.script = lambda number, asked: (200, {} if number else {"X-Reset": "yes"}, reply("whole"))
+    model = ask()
+    assert model.generate(texts(1), max_new_tokens=5) == ["whole"]
+    assert model.usage == Usage(answers=1, unmetered=1, lost=1)
+
+
 def test_a_server_that_is_not_there_is_told(server: Server, ask: Any) -> None:
     model = ask()
     server.close()
@@ -349,7 +400,7 @@ def test_a_body_cut_off_may_pass(server: Server, ask: Any) -> None:
     ],
 )
 def test_a_wait_is_read_from_what_servers_write(text: str | None, wait_s: float) -> None:
-    assert remote._retry_after_s(text) == wait_s
+    assert remote_wire.retry_after_s(text) == wait_s
 
 
 # ---- what does not -----------------------------------------------------------------------------------------
@@ -362,9 +413,6 @@ def test_a_wait_is_read_from_what_servers_write(text: str | None, wait_s: float)
         (401, {"key_env": "SEEN_KEY"}, "refuses the key in SEEN_KEY (status 401)"),
         (403, {"key_env": "SEEN_KEY"}, "refuses the key in SEEN_KEY (status 403)"),
         (404, {}, "knows no such model or path (status 404)"),
-        (413, {}, "request too large (status 413); lower max_image_side"),
-        (400, {}, "refuses the request (status 400)"),
-        (422, {}, "refuses the request (status 422)"),
         (302, {}, "answers with a redirect (status 302)"),
         (307, {}, "answers with a redirect (status 307)"),
         (204, {}, "it sends status 204"),
@@ -382,6 +430,52 @@ def test_refusals_are_told_at_once(
 def test_the_word_for_an_error_is_told_where_it_is_a_known_one(server: Server, ask: Any) -> None:
     server.script = lambda number, asked: (400, {}, {"error": {"code": "context_length_exceeded"}})
     assert "(status 400, context_length_exceeded)" in error_of(ask())
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "found"),
+    [
+        (400, {"code": "invalid_api_key"}, "wants a key (status 400, invalid_api_key)"),
+        (400, {"code": "model_not_found"}, "knows no such model or path (status 400, model_not_found)"),
+        (
+            429,
+            {"code": "insufficient_quota"},
+            "has no quota left for this key (status 429, insufficient_quota)",
+        ),
+        (
+            400,
+            {"code": "unsupported_parameter", "param": "max_tokens"},
+            "does not take max_tokens as it is sent (status 400, unsupported_parameter);"
+            " set max_tokens_name to max_completion_tokens",
+        ),
+        (
+            400,
+            {"code": "unsupported_value", "param": "temperature"},
+            "does not take temperature as it is sent (status 400, unsupported_value);"
+            " name temperature in leave_out",
+        ),
+        (400, {"code": "unsupported_parameter", "param": "seed"}, "name seed in leave_out"),
+        (400, {"code": "unsupported_parameter", "param": PROMPT}, "does not take a parameter as it is sent"),
+    ],
+)
+def test_what_no_example_is_the_cause_of_is_an_error_at_once(
+    server: Server, ask: Any, status: int, error: dict[str, Any], found: str
+) -> None:
+    server.script = lambda number, asked: (status, {}, {"error": {"message": KEY, **error}})
+    assert found in error_of(ask())
+    assert len(server.asked) == 1
+
+
+def test_what_an_endpoint_refuses_is_named_and_sent_otherwise_only_where_the_config_says_so(
+    server: Server, ask: Any
+) -> None:
+    model = ask(max_tokens_name="max_completion_tokens", leave_out=("temperature", "seed"))
+    model.generate(texts(1), max_new_tokens=7, temperature=0.5, seed=3)
+    ask(leave_out=("seed",)).generate(texts(1), max_new_tokens=7, seed=3)
+    assert [{name for name in asked if name != "messages"} for asked in server.asked] == [
+        {"model", "max_completion_tokens"},
+        {"model", "max_tokens", "temperature"},
+    ]
 
 
 def deep(levels: int) -> bytes:
@@ -415,9 +509,9 @@ def deep(levels: int) -> bytes:
         (reply(None, finish_reason="tool_calls"), "a message without text"),
         (reply(None, finish_reason="length"), "spends all its tokens"),
         (reply("  ", finish_reason="length"), "spends all its tokens"),
-        (reply("", finish_reason="content_filter"), "refuses to answer about one of the examples"),
-        (reply("the first wor", finish_reason="content_filter"), "refuses to answer about one"),
-        (reply(None, finish_reason="content_filter"), "refuses to answer about one"),
+        (reply("", finish_reason="content_filter"), "refuses to answer, whatever it is asked about"),
+        (reply("the first wor", finish_reason="content_filter"), "refuses to answer, whatever"),
+        (reply(None, finish_reason="content_filter"), "refuses to answer, whatever"),
     ],
 )
 def test_an_answer_that_is_none_is_an_error_and_no_text(
@@ -425,7 +519,8 @@ def test_an_answer_that_is_none_is_an_error_and_no_text(
 ) -> None:
     server.script = lambda number, asked: body
     assert found in error_of(ask())
-    assert len(server.asked) == 1
+    # where the example may be at fault, something that cannot be is asked about too
+    assert len(server.asked) == (2 if "spends" in found or "whatever" in found else 1)
 
 
 def test_what_a_model_writes_is_taken_as_it_is_but_for_blanks_around_it(server: Server, ask: Any) -> None:
@@ -436,7 +531,7 @@ def test_what_a_model_writes_is_taken_as_it_is_but_for_blanks_around_it(server: 
 
 
 def test_an_answer_without_end_is_not_read_to_it(server: Server, ask: Any) -> None:
-    server.script = lambda number, asked: reply("x" * (remote.MAX_ANSWER_BYTES + 1))
+    server.script = lambda number, asked: reply("x" * (remote_wire.MAX_ANSWER_BYTES + 1))
     assert "more than 8 MiB" in error_of(ask())
     server.script = lambda number, asked: (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b")
     assert "a packed answer" in error_of(ask())
@@ -467,25 +562,105 @@ def test_no_shape_of_json_becomes_anything_but_a_text_or_a_user_error(body: Any)
 # ---- one example alone -------------------------------------------------------------------------------------
 
 
-def test_what_concerns_one_example_takes_the_place_of_its_answer_alone(
-    server: Server, ask: Any, media: dict[str, Media], tmp_path: Path
-) -> None:
-    def script(number: int, asked: dict[str, Any]) -> Any:
-        place = asked["messages"][0]["content"].split()[-1]
-        return {
-            "0": reply("fine"),
-            "1": reply(None, finish_reason="content_filter"),
-            "2": (400, {}, {"error": {"code": "content_filter"}}),
-            "3": reply(None, finish_reason="stop")
-            | {"choices": [{"message": {"content": None, "refusal": "No"}}]},
-        }[place]
+def told(answers: Sequence[str | MediaFault]) -> list[str]:
+    return [answer.reason if isinstance(answer, MediaFault) else answer for answer in answers]
 
-    server.script = script
+
+def test_what_concerns_one_example_takes_the_place_of_its_answer_alone(
+    server: Server, ask: Any, tmp_path: Path
+) -> None:
+    scripted = [
+        (reply("fine"), "fine"),
+        (reply(None, finish_reason="content_filter"), remote.REFUSED),
+        ((400, {}, {"error": {"code": "content_filter"}}), remote.REFUSED),
+        ({"choices": [{"message": {"content": None, "refusal": "No"}}]}, remote.REFUSED),
+        ((400, {}, {"error": {"code": "context_length_exceeded"}}), remote.TOO_LONG),
+        # as vLLM says it
+        (
+            (400, {}, {"error": {"code": 400, "param": "input_tokens", "type": "BadRequestError"}}),
+            remote.TOO_LONG,
+        ),
+        ((413, {}, b"<html>"), remote.TOO_LONG),
+        ((400, {}, {"error": {"code": "invalid_image_format"}}), remote.IMAGE_REFUSED),
+        ((400, {}, {"error": {"code": 400, "param": None}}), remote.DENIED),
+        ((422, {}, b"[]"), remote.DENIED),
+        (reply("  ", finish_reason="length"), remote.NO_ANSWER),
+    ]
+    server.script = lambda number, asked: scripted[int(asked["messages"][0]["content"].split()[-1])][0]
     gone = Example("gone", PROMPT, None, Media(str(tmp_path / "none.png"), "image", "0" * 64))
     model = ask()
-    found = model.answers([*texts(4), gone], max_new_tokens=5)
-    told = [answer.reason if isinstance(answer, MediaFault) else answer for answer in found]
-    assert told == ["fine", *[remote.REFUSED] * 3, "media_missing"]
-    assert model.usage.answers == 4
+    found = model.answers([*texts(len(scripted)), gone], max_new_tokens=5)
+    assert told(found) == [*(wanted for _, wanted in scripted), "media_missing"]
+    assert model.usage.answers == len(server.asked) == len(scripted)
     with pytest.raises(MediaFault, match="media_missing"):
         model.generate([gone], max_new_tokens=5)
+    with pytest.raises(UserError, match="refuses to answer, for one of the examples; leave it out"):
+        model.generate(texts(8), max_new_tokens=5)
+
+
+TOO_LONG = (400, {}, {"error": {"code": "context_length_exceeded"}})
+
+
+def test_examples_that_all_fail_are_at_fault_where_a_plain_question_is_answered(
+    server: Server, ask: Any
+) -> None:
+    def script(number: int, asked: dict[str, Any]) -> Any:
+        return TOO_LONG if PROMPT in asked["messages"][0]["content"] else reply("yes")
+
+    server.script = script
+    for count in (1, 5):
+        server.asked.clear()
+        found = ask().answers(texts(count), max_new_tokens=5)
+        assert told(found) == [remote.TOO_LONG] * count
+        assert len(server.asked) == count + 1
+
+
+def test_pictures_that_all_fail_are_doubted_with_a_plain_one(
+    server: Server, ask: Any, media: dict[str, Media]
+) -> None:
+    examples = [Example(f"{n}", PROMPT, None, media["clip"]) for n in range(2)]
+    server.script = lambda number, asked: TOO_LONG if number < 2 else reply("gray")
+    assert told(ask().answers(examples, max_new_tokens=5)) == [remote.TOO_LONG] * 2
+    picture, words = server.asked[2]["messages"][0]["content"]
+    # the same question with the same settings
+    assert words == {"type": "text", "text": PROMPT}
+    assert server.asked[2] == {**server.asked[0], "messages": server.asked[2]["messages"]}
+    data = base64.b64decode(picture["image_url"]["url"].split(",")[1], validate=True)
+    with Image.open(io.BytesIO(data)) as shown:
+        assert shown.size == (224, 224)
+        assert shown.convert("RGB").getextrema() == ((128, 128),) * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (TOO_LONG, "finds the request too long (status 400, context_length_exceeded), whatever it is asked"),
+        ((400, {}, b"no"), "refuses the request (status 400), whatever it is asked about"),
+        (reply(None, finish_reason="length"), "spends all its tokens before it says anything, whatever"),
+        (reply(None, finish_reason="content_filter"), "refuses to answer, whatever it is asked about"),
+    ],
+)
+def test_an_endpoint_that_answers_nothing_at_all_is_an_error(
+    server: Server, ask: Any, tmp_path: Path, answer: Any, found: str
+) -> None:
+    server.script = lambda number, asked: answer
+    gone = Example("gone", PROMPT, None, Media(str(tmp_path / "none.png"), "image", "0" * 64))
+    with pytest.raises(UserError) as caught:
+        ask().answers([*texts(3), gone], max_new_tokens=5)
+    assert found in str(caught.value)
+    assert len(server.asked) == 4
+
+
+def test_broken_media_alone_says_nothing_of_the_endpoint(server: Server, ask: Any, tmp_path: Path) -> None:
+    gone = Example("gone", PROMPT, None, Media(str(tmp_path / "none.png"), "image", "0" * 64))
+    assert told(ask().answers([gone, gone], max_new_tokens=5)) == ["media_missing"] * 2
+    assert server.asked == []
+
+
+def test_what_was_answered_before_a_call_ends_comes_with_its_error(server: Server, ask: Any) -> None:
+    server.script = lambda number, asked: [reply("a"), TOO_LONG, reply("c"), (401, {}, {})][number]
+    with pytest.raises(EndpointError, match="wants a key") as caught:
+        ask(concurrency=1).answers(texts(9), max_new_tokens=5)
+    assert list(caught.value.finished) == [0, 1, 2]
+    assert told(list(caught.value.finished.values())) == ["a", remote.TOO_LONG, "c"]
+    assert len(server.asked) == 4

@@ -27,6 +27,7 @@ from behavior_llava.core.workers import Workers
 from behavior_llava.data import people
 from behavior_llava.data.plain_text import one_line
 from behavior_llava.data.viewing import View
+from behavior_llava.models.remote_wire import EndpointError
 from behavior_llava.models.speech import Recognizer
 
 What = Literal["captions", "tags"]
@@ -160,19 +161,28 @@ class _Desk:
     def write(self, count: int) -> None:
         """Describes the first that wait, and keeps it."""
         chosen = list(islice(self.waiting.items(), count))
-        answers = self._answers(
-            [Example(f"{sha256}:{key}", self.writer.prompt, None, frame) for (sha256, key), frame in chosen]
-        )
+        examples = [
+            Example(f"{sha256}:{key}", self.writer.prompt, None, frame) for (sha256, key), frame in chosen
+        ]
+        try:
+            answers = self._answers(examples)
+        except EndpointError as error:
+            # what was answered before the end is paid for
+            self._keep([(chosen[place][0], answer) for place, answer in error.finished.items()])
+            raise
+        self._keep([(key, answer) for (key, _), answer in zip(chosen, answers, strict=True)])
+
+    def _keep(self, told: Iterable[tuple[tuple[str, str], str | MediaFault]]) -> None:
         found: dict[str, dict[str, Any]] = {}
-        for ((sha256, key), _), answer in zip(chosen, answers, strict=True):
+        for (sha256, key), answer in told:
             del self.waiting[sha256, key]
             if isinstance(answer, MediaFault):
                 self.faults[answer.reason] += 1
                 continue
             if sha256 not in found:
                 found[sha256] = self.cache.find(sha256) or {}
-            found[sha256][key] = told = self.read(answer)
-            self.empty += not told
+            found[sha256][key] = words = self.read(answer)
+            self.empty += not words
         self.cache.keep(found)
 
     def _answers(self, examples: list[Example]) -> Sequence[str | MediaFault]:

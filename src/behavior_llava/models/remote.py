@@ -1,59 +1,74 @@
 """A model behind an OpenAI-compatible endpoint: vLLM, SGLang or a provider.
 
-The same Examples go in and the same texts come out as in auto.py, in the same order. The key is read from the
-environment; it, the prompts and what the endpoint says in its own words stand in no message and no log.
-Called where captions, tags or judgments are asked of a server.
+The same Examples go in and the same texts come out as in auto.py, in the same order; from vLLM also how
+likely given answers are. The key is read from the environment; it, the prompts and what the endpoint says in
+its own words stand in no message and no log. Called where captions, tags or judgments are asked of a server.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import json
-import logging
-import os
-import random
-import re
+import math
 import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+import unicodedata
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
-import httpx2
+import anyio
+from anyio.from_thread import start_blocking_portal
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore, MediaFault
 from behavior_llava.core.schema import Example
+from behavior_llava.models import remote_wire
+from behavior_llava.models.remote_wire import Endpoint, EndpointError, Line, Refusal
 
-MAX_ANSWER_BYTES = 8 * 2**20
-"""Far more than any model writes in one answer."""
-MAX_WAIT_S = 120.0
-"""An endpoint that asks (Retry-After) to be left alone for longer ends the run: the next one continues."""
-FIRST_WAIT_S = 0.5
 JPEG_QUALITY = 90
 
 REFUSED = "refused_by_endpoint"
 """The reason of an example that the endpoint's own filter, or its model's refusal, left without an answer."""
-_FILTERED = frozenset({"content_filter", "content_policy_violation"})
-_CODES = _FILTERED | {
-    "context_length_exceeded",
-    "insufficient_quota",
-    "invalid_api_key",
-    "invalid_image",
-    "model_not_found",
-    "unsupported_parameter",
-    "unsupported_value",
-}
-"""What an endpoint may say of an error in a message of ours; its own words may hold the prompt or the key.
+TOO_LONG = "too_long_for_endpoint"
+IMAGE_REFUSED = "image_refused_by_endpoint"
+DENIED = "request_denied_by_endpoint"
+"""The endpoint calls the request wrong (status 400 or 422) and gives no reason in a word we know."""
+NO_ANSWER = "no_answer_within_tokens"
+"""All tokens were spent before anything was said, mostly on thinking."""
 
-Source: https://platform.openai.com/docs/guides/error-codes
+_PROBE_SIDE = 224
+_PROBE_WORDS = "Answer with one word."
+_NEEDS_VLLM = (
+    "label scoring needs the log-probabilities of given text (prompt_logprobs): serve the model with vLLM, or"
+    " score it locally"
+)
+_SCORING = frozenset({"add_generation_prompt", "continue_final_message", "prompt_logprobs"})
+_NO_PROBABILITY = -9999.0
+"""What vLLM writes for minus infinity, which JSON has no word for.
+
+Source: clamp_prompt_logprobs in https://github.com/vllm-project/vllm
 """
+_SUM_SLACK = 1.05
+"""Probabilities of different next tokens may add up to this: half precision rounds, and batches differ."""
+
+T = TypeVar("T")
+Content = str | list[dict[str, Any]]
+Ask = Callable[[Line, Content], Awaitable[T]]
+
+
+class Prices(Config):
+    """What an endpoint takes for a million tokens, in any currency.
+
+    Attributes:
+        currency: how the sum is called, as "USD".
+    """
+
+    currency: str = Field(min_length=1, max_length=20)
+    prompt_per_million: float = Field(ge=0, allow_inf_nan=False)
+    completion_per_million: float = Field(ge=0, allow_inf_nan=False)
 
 
 class RemoteConfig(Config):
@@ -64,11 +79,16 @@ class RemoteConfig(Config):
         model: the name it is served under.
         key_env: name of the environment variable that holds the key, never the key itself; null for a server
             that asks for none.
-        timeout_s: for one whole answer.
+        timeout_s: for one whole answer, from the connection to its last byte.
         retries: how often a request is sent again where the fault may pass (busy, broken, too slow).
         concurrency: requests under way at once.
         max_image_side: pixels; larger pictures are made smaller before they are sent. Stored frames of videos
             are never larger than 448.
+        max_tokens_name: how the endpoint calls the limit of an answer; newer hosted models only take
+            max_completion_tokens.
+        leave_out: what is never sent, because the endpoint refuses it. Without temperature, or without seed
+            at a temperature above 0, its answers cannot be had again.
+        prices: for `Usage.cost`; null where they are unknown or nothing is paid.
     """
 
     url: str = Field(min_length=1)
@@ -78,6 +98,9 @@ class RemoteConfig(Config):
     retries: int = Field(default=5, ge=0)
     concurrency: int = Field(default=8, ge=1, le=512)
     max_image_side: int = Field(default=1024, ge=16)
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    leave_out: tuple[Literal["temperature", "seed"], ...] = ()
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +110,52 @@ class Usage:
     Attributes:
         answers: how many were given, also those that were refused.
         unmetered: of these, how many told no counts; where there are any, the sums are too low.
+        lost: requests that brought no answer (too slow, broken, busy) and may have been counted all the same.
     """
 
     answers: int = 0
     unmetered: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    lost: int = 0
+    prices: Prices | None = None
+
+    @property
+    def cost(self) -> float | None:
+        """Of all that was counted, in the currency of the prices; None without prices or where an answer told
+        no counts. What was lost may come on top.
+        """
+        if self.prices is None or self.unmetered:
+            return None
+        prompt = self.prompt_tokens * self.prices.prompt_per_million
+        return (prompt + self.completion_tokens * self.prices.completion_per_million) / 1e6
+
+    def told(self) -> str:
+        """In one line, for a log."""
+        parts = [
+            f"{self.answers} answers",
+            f"{self.prompt_tokens} prompt and {self.completion_tokens} completion tokens",
+        ]
+        if self.unmetered:
+            parts.append(f"{self.unmetered} answers told no counts")
+        if self.lost:
+            parts.append(f"{self.lost} requests brought no answer")
+        if self.prices is not None:
+            cost = "unknown" if self.cost is None else f"{self.cost:.4f} {self.prices.currency}"
+            parts.append(f"cost {cost}")
+        return ", ".join(parts)
+
+
+class EndpointFault(MediaFault):
+    """The endpoint gives no answer about one example.
+
+    Attributes:
+        found, remedy: for an error, where nothing can take its place.
+    """
+
+    def __init__(self, reason: str, found: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.found, self.remedy = found, remedy
 
 
 # ---- the answer's form -------------------------------------------------------------------------------------
@@ -118,21 +181,44 @@ class _Tokens(_Strict):
     completion_tokens: NonNegativeInt | None = None
 
 
-class _Reply(_Strict):
-    choices: list[_Choice] = Field(min_length=1)
+class _Counted(_Strict):
     usage: _Tokens | None = None
 
 
-class _Passing(Exception):
-    """A fault that may pass: what happened, and for how long the endpoint wants to be left alone."""
+class _Reply(_Counted):
+    choices: list[_Choice] = Field(min_length=1)
 
-    def __init__(self, found: str, wait_s: float = 0.0) -> None:
-        super().__init__(found)
-        self.found, self.wait_s = found, wait_s
+
+# vLLM's addition: of every prompt token {its id: what is known of it}, null for the first.
+# Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html (extra parameters of chat), and
+# ChatCompletionResponse in vllm/entrypoints/openai/chat_completion/protocol.py
+
+
+class _Given(_Strict):
+    logprob: float
+    decoded_token: str
+
+
+class _Scored(_Counted):
+    prompt_logprobs: list[dict[str, _Given] | None] | None = None
+
+
+Form = TypeVar("Form", bound=_Counted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A token of a prompt; of the first nothing is known but that it is there."""
+
+    id: str | None
+    log_prob: float
+    text: str
 
 
 class RemoteModel:
-    """A served model, for generation. For one thread; it has threads of its own.
+    """A served model, for generation and for the scoring of labels. For one thread.
+
+    Requests go to the given address alone, through a proxy where the environment names one (HTTPS_PROXY).
 
     Args:
         store: where a video's frames come from.
@@ -144,18 +230,29 @@ class RemoteModel:
 
     def __init__(self, config: RemoteConfig, store: FrameStore) -> None:
         self.config, self.store = config, store
-        self.usage = Usage()
-        self._url = _base(config.url)
-        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if config.key_env is not None:
-            self._headers["Authorization"] = f"Bearer {_key(config.key_env)}"
+        self.usage = Usage(prices=config.prices)
         self._lock = threading.Lock()
-        # its DEBUG lines hold whole headers, and with them the key
-        logging.getLogger("httpcore2").setLevel(logging.INFO)
+        if config.key_env is not None:
+            remote_wire.key(config.key_env)
+        url = remote_wire.base_url(config.url)
+        self._endpoint = Endpoint(
+            url=url,
+            key_env=config.key_env,
+            timeout_s=config.timeout_s,
+            retries=config.retries,
+            concurrency=config.concurrency,
+            name=f"{config.model} at {url}",
+            lost=self._lose,
+        )
 
     def identity(self) -> str:
-        """Which model this is, for the keys of caches. A server may change what it serves under a name."""
-        return f"{self.config.model} at {self._url}"
+        """Which model this is and how it is shown pictures, for the keys of caches.
+
+        A server may change what it serves under a name; nobody can see that from here.
+        """
+        parts = [self._endpoint.name, f"JPEG {JPEG_QUALITY} of side {self.config.max_image_side}"]
+        parts += [f"without {name}" for name in sorted(self.config.leave_out)]
+        return ", ".join(parts)
 
     def generate(
         self,
@@ -164,26 +261,21 @@ class RemoteModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int | None = None,
+        system: str | None = None,
     ) -> list[str]:
         """One answer an example, in their order; "" only where the model itself chose to write nothing.
+
+        Args:
+            system: what the model is told before every question, as a judge is its rules.
 
         Raises:
             MediaFault: an example's media is gone or broken.
             UserError: the endpoint cannot be reached, refuses, or does not answer as it should.
         """
-        found = self.answers(examples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        texts = []
-        for answer in found:
-            if isinstance(answer, MediaFault):
-                raise (
-                    answer
-                    if answer.reason != REFUSED
-                    else self._error(
-                        "refuses to answer about one of the examples", "leave it out or ask another model"
-                    )
-                )
-            texts.append(answer)
-        return texts
+        found = self.answers(
+            examples, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system
+        )
+        return self._without_faults(found)
 
     def answers(
         self,
@@ -192,226 +284,342 @@ class RemoteModel:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int | None = None,
+        system: str | None = None,
     ) -> list[str | MediaFault]:
-        """As `generate`, but what concerns one example alone (its media is broken, or the endpoint refuses to
-        speak of it: REFUSED) takes the place of its answer.
+        """As `generate`, but what concerns one example alone takes the place of its answer: its media is
+        broken, or the endpoint says nothing about it (REFUSED, TOO_LONG, IMAGE_REFUSED, DENIED, NO_ANSWER).
+
+        Where a call brings no answer at all, and the endpoint is the cause, it is asked once more, with the
+        same settings, about something that cannot be at fault: a small gray picture, or a few words where no
+        example has media. If that brings no answer either, the endpoint or a setting is wrong, and that is
+        an error; otherwise the examples are.
 
         Raises:
-            UserError: the endpoint cannot be reached, refuses, or does not answer as it should.
+            EndpointError: a UserError; the endpoint cannot be reached, refuses, or does not answer as it
+                should. Its `finished` holds the answers and faults that had come before.
         """
-        settings = {"model": self.config.model, "max_tokens": max_new_tokens, "temperature": temperature}
-        if seed is not None:
-            settings["seed"] = seed
-        stopped = threading.Event()
-        with (
-            httpx2.Client(
-                headers=self._headers,
-                timeout=self.config.timeout_s,
-                limits=httpx2.Limits(max_connections=self.config.concurrency),
-            ) as client,
-            ThreadPoolExecutor(self.config.concurrency, "remote") as pool,
-        ):
-            futures = [pool.submit(self._answer, client, example, settings, stopped) for example in examples]
-            try:
-                for ended in wait(futures, return_when=FIRST_EXCEPTION).done:
-                    ended.result()
-                return [future.result() for future in futures]
-            finally:
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+        settings: dict[str, Any] = {
+            self.config.max_tokens_name: max_new_tokens,
+            "temperature": temperature,
+            "seed": seed,
+        }
+        body = {
+            "model": self.config.model,
+            **{
+                name: value
+                for name, value in settings.items()
+                if value is not None and name not in self.config.leave_out
+            },
+        }
+        before = [] if system is None else [{"role": "system", "content": system}]
 
-    # ---- one example ----
+        async def ask(line: Line, content: Content) -> str:
+            messages = [*before, {"role": "user", "content": content}]
+            return self._read(await self._sent(line, {**body, "messages": messages}))
 
-    def _answer(
-        self, client: httpx2.Client, example: Example, settings: dict[str, Any], stopped: threading.Event
-    ) -> str | MediaFault:
+        return self._of_every(examples, ask)
+
+    def label_log_probs(self, examples: Sequence[Example], labels: Sequence[str]) -> list[list[float]]:
+        """The log-probability (natural) of each label as the beginning of the answer, summed over its tokens.
+
+        Equal to evaluation/scoring.py's up to the server's rounding. Every label is a request of its own, for
+        which vLLM reads media and prompt anew; it needs no setting there.
+
+        Raises:
+            MediaFault: an example's media is gone or broken.
+            UserError: a label is empty or given twice; or the endpoint gives no log-probabilities of given
+                text, or none that can be: they are never guessed.
+        """
+        _check_labels(labels)
+
+        async def ask(line: Line, content: Content) -> list[float]:
+            asked = {"role": "user", "content": content}
+            prompt = await self._prompt_tokens(line, [asked], is_open=False)
+            tokens: list[list[_Token]] = [[] for _ in labels]
+
+            async def score(place: int) -> None:
+                label = {"role": "assistant", "content": labels[place]}
+                whole = await self._prompt_tokens(line, [asked, label], is_open=True)
+                tokens[place] = self._label_tokens(prompt, whole, labels[place])
+
+            await remote_wire.each(score, len(labels), self.config.concurrency)
+            self._check_sums(tokens)
+            return [math.fsum(token.log_prob for token in found) for found in tokens]
+
+        return self._without_faults(self._of_every(examples, ask))
+
+    # ---- many examples ----
+
+    def _of_every(self, examples: Sequence[Example], ask: Ask[T]) -> list[T | MediaFault]:
+        finished: dict[int, T | MediaFault] = {}
+
+        async def work() -> None:
+            async with self._endpoint.opened() as line:
+
+                async def one(place: int) -> None:
+                    try:
+                        # a thread, since decoding a video takes its time; it is left alone by who cannot wait
+                        content = await anyio.to_thread.run_sync(
+                            self._content, examples[place], abandon_on_cancel=True
+                        )
+                        finished[place] = await ask(line, content)
+                    except MediaFault as fault:
+                        finished[place] = fault
+
+                await remote_wire.each(one, len(examples), self.config.concurrency)
+                await self._doubt(line, examples, list(finished.values()), ask)
+
+        if not examples:
+            return []
         try:
-            body = json.dumps({**settings, "messages": [self._message(example)]}).encode()
-            status, content = self._send(client, body, stopped)
-            return self._read(content) if status == 200 else self._refusal(status, content)
-        except MediaFault as fault:
-            return fault
+            # a loop of its own: the caller's thread may already run one, as in a notebook
+            with start_blocking_portal("asyncio", name="remote") as portal:
+                portal.call(work)
+        except EndpointError as error:
+            error.finished = dict(finished)
+            raise
+        return [finished[place] for place in range(len(examples))]
 
-    def _message(self, example: Example) -> dict[str, Any]:
+    async def _doubt(
+        self, line: Line, examples: Sequence[Example], found: Sequence[Any], ask: Ask[Any]
+    ) -> None:
+        """Raises where no example is answered and the endpoint or a setting is the cause; see `answers`."""
+        faults = [answer for answer in found if isinstance(answer, EndpointFault)]
+        if not faults or not all(isinstance(answer, MediaFault) for answer in found):
+            return
+        prompts = {example.prompt for example in examples}
+        words = prompts.pop() if len(prompts) == 1 and len(examples) > 1 else _PROBE_WORDS
+        gray = Image.new("RGB", (_PROBE_SIDE, _PROBE_SIDE), (128, 128, 128))
+        has_media = any(example.media is not None for example in examples)
+        try:
+            await ask(line, [_picture(gray), _words(words)] if has_media else words)
+        except EndpointFault as fault:
+            found = f"{fault.found}, whatever it is asked about"
+            raise self._endpoint.error(found, fault.remedy) from None
+
+    def _content(self, example: Example) -> Content:
         if example.media is None:
-            return {"role": "user", "content": example.prompt}
+            return example.prompt
         side = self.config.max_image_side
-        parts: list[dict[str, Any]] = []
-        for picture in self.store.frames(example.media, side=side):
+        pictures = self.store.frames(example.media, side=side)
+        for picture in pictures:
             picture.thumbnail((side, side))
-            jpeg = io.BytesIO()
-            picture.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-            data = base64.b64encode(jpeg.getvalue()).decode("ascii")
-            parts.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}})
-        return {"role": "user", "content": [*parts, {"type": "text", "text": example.prompt}]}
+        return [*map(_picture, pictures), _words(example.prompt)]
 
-    def _send(
-        self, client: httpx2.Client, body: bytes, stopped: threading.Event
-    ) -> tuple[int, bytes | bytearray]:
-        """Status and body of the answer, sent for again while the fault may pass."""
-        for tries in range(self.config.retries + 1):
-            try:
-                return self._send_once(client, body)
-            except _Passing as passing:
-                fault = passing
-            if fault.wait_s > MAX_WAIT_S:
-                raise self._error(
-                    f"{fault.found} and asks to be left alone for {fault.wait_s:.0f} s",
-                    "start again then",
-                )
-            backoff_s = FIRST_WAIT_S * 2**tries * random.uniform(0.5, 1.5)
-            wait_s = max(fault.wait_s, min(MAX_WAIT_S, backoff_s))
-            if tries < self.config.retries and stopped.wait(wait_s):
-                raise CancelledError  # another example has ended the call
-        raise self._error(
-            f"{fault.found} (asked {self.config.retries + 1}x)",
-            "see that the server runs there and keeps up; lower concurrency or raise timeout_s if it is slow",
-        )
+    # ---- one request ----
 
-    def _send_once(self, client: httpx2.Client, body: bytes) -> tuple[int, bytes | bytearray]:
-        until_s = time.monotonic() + self.config.timeout_s
-        content = bytearray()
+    async def _sent(self, line: Line, body: dict[str, Any]) -> bytearray:
         try:
-            with client.stream(
-                "POST",
-                f"{self._url}/chat/completions",
-                content=body,
-                headers={"Content-Type": "application/json"},
-            ) as response:
-                status = response.status_code
-                if status in (408, 429) or status >= 500:
-                    wait_s = _retry_after_s(response.headers.get("retry-after"))
-                    raise _Passing(f"answers with status {status}", wait_s)
-                if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-                    raise self._lie("a packed answer, which was not asked for")
-                for chunk in response.iter_raw():
-                    content += chunk
-                    if len(content) > MAX_ANSWER_BYTES:
-                        raise self._lie(f"more than {MAX_ANSWER_BYTES // 2**20} MiB")
-                    if time.monotonic() > until_s:
-                        raise httpx2.ReadTimeout("")
-        except httpx2.TimeoutException:
-            raise _Passing(f"does not answer within {self.config.timeout_s:g} s") from None
-        except httpx2.TransportError as error:
-            raise _Passing(f"cannot be reached ({type(error).__name__})") from None
-        return status, content
+            return await line.ask(body)
+        except Refusal as refusal:
+            raise self._refused(refusal) from None
 
     def _read(self, content: bytes | bytearray) -> str:
-        """The text of an answer; MediaFault(REFUSED) where the endpoint withholds it."""
-        try:
-            reply = _Reply.model_validate_json(content)
-        except ValidationError as error:
-            place = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            told = ".".join(map(str, place["loc"]))
-            raise self._lie(f"a wrong {told}" if told else "something other than JSON") from None
-        self._count(reply.usage)
+        """The text of an answer.
+
+        Raises:
+            EndpointFault: there is none.
+        """
+        reply = self._parsed(_Reply, content)
         choice = reply.choices[0]
-        if choice.finish_reason in _FILTERED or choice.message.refusal:
-            raise MediaFault(REFUSED)
+        if choice.finish_reason in remote_wire.FILTERED or choice.message.refusal:
+            raise EndpointFault(REFUSED, "refuses to answer", "leave it out or ask another model")
         text = choice.message.content
         if text is not None and (text.strip() or choice.finish_reason != "length"):
             return text.strip()
         if choice.finish_reason == "length":
-            raise self._error(
+            raise EndpointFault(
+                NO_ANSWER,
                 "spends all its tokens before it says anything",
                 "allow more new tokens, or serve a model that does not think first",
             )
-        raise self._lie("a message without text")
+        raise self._endpoint.lie("a message without text")
+
+    def _parsed(self, form: type[Form], content: bytes | bytearray) -> Form:
+        try:
+            reply = form.model_validate_json(content)
+        except ValidationError as error:
+            place = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            steps = place["loc"]
+            # what is deeper there are keys of a dict, the endpoint's own words
+            told = ".".join(map(str, steps[:2] if steps[:1] == ("prompt_logprobs",) else steps))
+            raise self._endpoint.lie(f"a wrong {told}" if told else "something other than JSON") from None
+        self._count(reply.usage)
+        return reply
 
     def _count(self, tokens: _Tokens | None) -> None:
         asked, said = (None, None) if tokens is None else (tokens.prompt_tokens, tokens.completion_tokens)
         with self._lock:
             before = self.usage
-            self.usage = Usage(
-                before.answers + 1,
-                before.unmetered + (asked is None or said is None),
-                before.prompt_tokens + (asked or 0),
-                before.completion_tokens + (said or 0),
+            self.usage = replace(
+                before,
+                answers=before.answers + 1,
+                unmetered=before.unmetered + (asked is None or said is None),
+                prompt_tokens=before.prompt_tokens + (asked or 0),
+                completion_tokens=before.completion_tokens + (said or 0),
             )
+
+    def _lose(self) -> None:
+        with self._lock:
+            self.usage = replace(self.usage, lost=self.usage.lost + 1)
+
+    # ---- given answers ----
+
+    async def _prompt_tokens(
+        self, line: Line, messages: list[dict[str, Any]], *, is_open: bool
+    ) -> list[_Token]:
+        """The tokens of a prompt; `is_open` where its last message is an answer that has not ended."""
+        body = {
+            "model": self.config.model,
+            self.config.max_tokens_name: 1,
+            "prompt_logprobs": 0,
+            "add_generation_prompt": not is_open,
+            "continue_final_message": is_open,
+            "messages": messages,
+        }
+        try:
+            content = await line.ask(body)
+        except Refusal as refusal:
+            found = f"refuses to give log-probabilities {refusal.told}"
+            if refusal.parameter in _SCORING:
+                raise self._endpoint.error(found, _NEEDS_VLLM) from None
+            fault = self._refused(refusal)
+            if isinstance(fault, EndpointFault) and fault.reason == DENIED:
+                raise EndpointFault(DENIED, found, _NEEDS_VLLM) from None
+            raise fault from None
+        reply = self._parsed(_Scored, content)
+        found, counted = reply.prompt_logprobs, None if reply.usage is None else reply.usage.prompt_tokens
+        if found is None:
+            raise self._endpoint.error("gives no log-probabilities of given text", _NEEDS_VLLM)
+        if len(found) < 2 or (counted is not None and counted != len(found)):
+            raise self._wrong(f"{len(found)} of them for {counted} prompt tokens")
+        return [self._token(place, entry) for place, entry in enumerate(found)]
+
+    def _token(self, place: int, entry: dict[str, _Given] | None) -> _Token:
+        if place == 0 and entry is None:
+            return _Token(None, 0.0, "")
+        if entry is None or len(entry) != 1:
+            raise self._wrong(f"not one, but {len(entry or ())} of a token")
+        ((number, given),) = entry.items()
+        if not math.isfinite(given.logprob) or given.logprob <= _NO_PROBABILITY:
+            raise self._wrong("one that is not finite")
+        if given.logprob > 0:
+            raise self._wrong("one above 0")
+        return _Token(number, given.logprob, given.decoded_token)
+
+    def _label_tokens(self, prompt: list[_Token], whole: list[_Token], label: str) -> list[_Token]:
+        """What follows the prompt, checked to be the label and nothing else."""
+        remedy = "score it locally, or serve the model with a chat template that only adds the answer"
+        if [token.id for token in whole[: len(prompt)]] != [token.id for token in prompt]:
+            raise self._endpoint.error(
+                f"sees another prompt before the label {label!r}: it is joined with what stands before it, or"
+                " the chat template changes that",
+                remedy,
+            )
+        found = whole[len(prompt) :]
+        text = "".join(token.text for token in found)
+        # a token that is a part of a letter cannot be read alone, and blanks are lost when one is
+        if not found or ("\ufffd" not in text and _bare(text) != _bare(label)):
+            raise self._endpoint.error(f"does not show the label {label!r} as it was given", remedy)
+        return found
+
+    def _check_sums(self, labels: Sequence[Sequence[_Token]]) -> None:
+        """Different next tokens at one place cannot be more likely than certain."""
+        next_of: dict[tuple[str | None, ...], dict[str | None, float]] = {}
+        for tokens in labels:
+            ids = tuple(token.id for token in tokens)
+            for place, token in enumerate(tokens):
+                next_of.setdefault(ids[:place], {}).setdefault(token.id, token.log_prob)
+        for following in next_of.values():
+            if sum(map(math.exp, following.values())) > _SUM_SLACK:
+                raise self._wrong("some that add up to more than certainty")
+
+    def _wrong(self, found: str) -> EndpointError:
+        return self._endpoint.error(f"gives log-probabilities that cannot be: {found}", _NEEDS_VLLM)
 
     # ---- what is wrong ----
 
-    def _refusal(self, status: int, content: bytes | bytearray) -> MediaFault:
-        """The fault of an example that is refused with an error; a UserError for any other status."""
-        code = _error_code(content)
-        if status == 400 and code in _FILTERED:
+    def _without_faults(self, found: Sequence[T | MediaFault]) -> list[T]:
+        whole: list[T] = []
+        for answer in found:
+            if isinstance(answer, EndpointFault):
+                raise self._endpoint.error(f"{answer.found}, for one of the examples", answer.remedy)
+            if isinstance(answer, MediaFault):
+                raise answer
+            whole.append(answer)
+        return whole
+
+    def _refused(self, refusal: Refusal) -> EndpointError | EndpointFault:
+        """The fault of an example whose request is refused; an error where no example is the cause."""
+        status, code, parameter, told = refusal.status, refusal.code, refusal.parameter, refusal.told
+        if status in (400, 413, 422) and code not in remote_wire.LASTING | remote_wire.UNSUPPORTED:
             self._count(None)
-            return MediaFault(REFUSED)
+            if code in remote_wire.FILTERED:
+                return EndpointFault(
+                    REFUSED, f"refuses to answer {told}", "leave it out or ask another model"
+                )
+            shorter = "lower max_image_side, show fewer frames or allow fewer new tokens"
+            if status == 413:
+                return EndpointFault(TOO_LONG, f"finds the request too large {told}", shorter)
+            is_of_length = parameter in ("input_text", "input_tokens", "max_tokens", "max_completion_tokens")
+            if code == remote_wire.TOO_LONG or is_of_length:
+                return EndpointFault(TOO_LONG, f"finds the request too long {told}", shorter)
+            remedy = "see that the model takes pictures and such settings; the server's log says more"
+            if code in remote_wire.BAD_IMAGE:
+                return EndpointFault(IMAGE_REFUSED, f"refuses a picture {told}", remedy)
+            return EndpointFault(DENIED, f"refuses the request {told}", remedy)
+        return self._lasting(refusal)
+
+    def _lasting(self, refusal: Refusal) -> EndpointError:
+        status, code, name = refusal.status, refusal.code, self.config.key_env
         if status < 300:
-            raise self._lie(f"status {status}")
+            return self._endpoint.lie(f"status {status}")
         if status < 400:
             found, remedy = "answers with a redirect", "give the address it leads to, if you trust it"
-            raise self._error(f"{found} (status {status})", remedy)
-        if status in (401, 403):
-            name = self.config.key_env
+        elif status in (401, 403) or code == "invalid_api_key":
             found = "wants a key" if name is None else f"refuses the key in {name}"
             remedy = "name the key's environment variable in key_env" if name is None else "set a valid key"
-        elif status == 404:
-            found, remedy = "knows no such model or path", f"see what {self._url}/models lists"
-        elif status == 413:
-            found, remedy = "finds the request too large", "lower max_image_side or show fewer frames"
+        elif status == 404 or code == "model_not_found":
+            found, remedy = "knows no such model or path", f"see what {self._endpoint.url}/models lists"
+        elif code == remote_wire.NO_QUOTA:
+            found, remedy = "has no quota left for this key", "pay, or ask another endpoint; then start again"
+        elif code in remote_wire.UNSUPPORTED:
+            found = f"does not take {refusal.parameter or 'a parameter'} as it is sent"
+            remedy = {
+                "max_tokens": "set max_tokens_name to max_completion_tokens",
+                "max_completion_tokens": "set max_tokens_name to max_tokens",
+                "temperature": "name temperature in leave_out; it is then no longer yours to choose",
+                "seed": "name seed in leave_out; sampled answers can then not be had again",
+            }.get(
+                refusal.parameter or "",
+                "see what the model takes: max_tokens_name and leave_out are for this",
+            )
         else:
-            found = "refuses the request"
-            remedy = "see that the model takes pictures and so many tokens; the server's log says more"
-        raise self._error(f"{found} (status {status}{f', {code}' if code else ''})", remedy)
-
-    def _lie(self, found: str) -> UserError:
-        return self._error(
-            f"does not speak as an OpenAI-compatible endpoint: it sends {found}",
-            'give the base of its interface, which mostly ends in "/v1"',
-        )
-
-    def _error(self, found: str, remedy: str) -> UserError:
-        return UserError(found, where=self.identity(), remedy=remedy)
+            found, remedy = "refuses the request", "the server's log says more"
+        return self._endpoint.error(f"{found} {refusal.told}", remedy)
 
 
-def _base(text: str) -> str:
-    """The address without a slash at its end; never named in a message, since it may hold a password."""
-    try:
-        url = httpx2.URL(text.strip())
-    except (httpx2.InvalidURL, ValueError):
-        url = None
-    if url is None or url.scheme not in ("http", "https") or not url.raw_host:
+def _picture(picture: Image.Image) -> dict[str, Any]:
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG", quality=JPEG_QUALITY)
+    data = base64.b64encode(jpeg.getvalue()).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}}
+
+
+def _words(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    if not labels or any(not label or label != label.strip() for label in labels):
         raise UserError(
-            "is no address of a server", where="url", remedy="write it as http://localhost:8000/v1"
+            "an empty label, or one with blanks around it, cannot be scored",
+            where="labels",
+            remedy="give every label as it would be written",
         )
-    if url.userinfo or url.query or url.fragment:
-        raise UserError(
-            "holds more than an address (a user, a password, a query)",
-            where="url",
-            remedy="put the key into an environment variable and name that in key_env",
-        )
-    return str(url).rstrip("/")
+    if len(set(labels)) < len(labels):
+        raise UserError("a label is given twice", where="labels", remedy="give each once")
 
 
-def _key(name: str) -> str:
-    key = os.environ.get(name, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise UserError(
-            f"the environment variable {name} {'holds no key' if key else 'is not set'}",
-            where="key_env",
-            remedy=f"set it before the start: export {name}=...",
-        )
-    return key
-
-
-def _retry_after_s(text: str | None) -> float:
-    """Seconds out of a Retry-After header, which holds seconds or a date; 0 where there is none to read."""
-    if text is None:
-        return 0.0
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text.strip()):
-        return float(text)
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError, TypeError):
-        return 0.0
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _error_code(content: bytes | bytearray) -> str | None:
-    """The word by which an error is known; None where it is not one of ours."""
-    try:
-        code = json.loads(content)["error"]["code"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None
-    return code if isinstance(code, str) and code in _CODES else None
+def _bare(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
