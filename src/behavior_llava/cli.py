@@ -236,6 +236,11 @@ def forget(
             + escape(", ".join(told.models))
             + ". Weights cannot be cleaned: delete them, or train again by running the run's config."
         )
+    if told.unsure_models:
+        console.print(
+            "[bold]Models of which it is not known whether they saw them[/bold] (an earlier version made them): "
+            + escape(", ".join(told.unsure_models))
+        )
     if told.brought:
         console.print(
             "Files brought from outside the run are not changed, and not read into it again: "

@@ -9,18 +9,15 @@ stay: weights cannot be cleaned. Called by the command line and, for `finish`, b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute
@@ -30,7 +27,7 @@ import yaml
 from behavior_llava.core import cache, config, media
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import MANIFEST, PLAN, only_one
-from behavior_llava.data import ledger, people
+from behavior_llava.data import download, ledger, measuring, people, stores
 from behavior_llava.data.collect import CollectConfig, SourceConfig, source_of
 from behavior_llava.data.ledger import Forgotten
 
@@ -46,6 +43,9 @@ DERIVED = ("report", "blift", "build", "collect")
 
 _HASH = re.compile(r"u_[0-9a-f]{10}")
 
+_HOLD_REDDIT = frozenset({"reddit", "blift", "sandbox"})
+"""Kinds of sources whose people have names of Reddit; a table's may, too, and says so by its platform."""
+
 
 @dataclass(frozen=True, slots=True)
 class Removal:
@@ -54,11 +54,13 @@ class Removal:
     Attributes:
         removed: place in the run -> how much of it: records of fetched, rows of read and of SQLite files,
             facts of seen.sqlite, files of all others. Without read where it is only told.
-        num_posts, num_comments: found in the pieces and collected tables, each counted once.
+        num_posts, num_comments: found in the pieces, the collected tables and what was built of them, each
+            counted once.
         unknown_posts, unknown_authors: places, from 0, in what was given, of those of whom the run has and
             had nothing. They are on its list all the same: what comes later is left out.
         models: folders below the run's of models that saw them; their weights cannot be cleaned.
-        brought: what a person brought from outside the run and is not changed: "reddit: <path>".
+        unsure_models: of models of which it is unknown whether they saw them; an earlier version made them.
+        brought: what a person brought from outside the run and is not changed: "reddit: <path or address>".
         was_unfinished: an earlier call was cut off, and this one ended its work.
     """
 
@@ -68,6 +70,7 @@ class Removal:
     unknown_posts: tuple[int, ...]
     unknown_authors: tuple[int, ...]
     models: tuple[str, ...]
+    unsure_models: tuple[str, ...]
     brought: tuple[str, ...]
     was_unfinished: bool = False
 
@@ -90,21 +93,23 @@ def forget(
         posts: ids, "<platform>:<platform's id>".
         authors: hashes ("u_" and ten digits) or names as the source has them, which are hashed with the salts
             of the run's sources and written nowhere. On YouTube the name is the channel's id where there is
-            one.
+            one; on Reddit it is the same in capitals and small letters.
         is_dry: change nothing, and tell what would be removed.
 
     Raises:
         UserError: no run's folder, or a run is at work in it.
     """
     sources = _sources(run)
-    salts = sorted({getattr(settings, "salt", people.DEFAULT_SALT) for _, settings in sources})
     of_posts = [ledger.post_key(post) for post in posts]
-    of_authors = [[ledger.author_key(value) for value in _hashes(author, salts)] for author in authors]
+    of_authors = [[ledger.author_key(value) for value in _hashes(author, sources)] for author in authors]
     with only_one(run):
         before = Forgotten.read(run)
         given = {*of_posts, *(key for keys in of_authors for key in keys)}
         found = _remove(run, given, is_dry=is_dry)
         known = before.effective | found.keys
+        unsure = ledger.models_unknown(run) if given or found.was_unfinished else []
+        if unsure:
+            log.warning("models of which it is unknown whether they saw them: %s", ", ".join(unsure))
         return Removal(
             removed={place: count for place, count in found.removed.items() if count},
             num_posts=len(found.posts),
@@ -112,12 +117,8 @@ def forget(
             unknown_posts=tuple(place for place, key in enumerate(of_posts) if key not in known),
             unknown_authors=tuple(place for place, keys in enumerate(of_authors) if known.isdisjoint(keys)),
             models=found.models,
-            brought=tuple(
-                f"{kind}: {value}"
-                for kind, settings in sources
-                for _, value in settings
-                if isinstance(value, Path)
-            ),
+            unsure_models=tuple(unsure),
+            brought=tuple(f"{kind}: {place}" for kind, settings in sources for place in _brought(settings)),
             was_unfinished=found.was_unfinished,
         )
 
@@ -172,11 +173,29 @@ def _sources(run: Path) -> list[tuple[str, Any]]:
     return [(entry.kind, source_of(entry)[1]) for entry in collected.sources]
 
 
-def _hashes(author: str, salts: Iterable[str]) -> list[str]:
-    """What an author is called in the run: one hash a salt."""
+def _brought(settings: Any) -> Iterator[str]:
+    """Paths and addresses of a source's settings, without credentials and options."""
+    for name, declared in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if value is None or Path not in (declared.annotation, *get_args(declared.annotation)):
+            continue
+        try:
+            yield str(value) if isinstance(value, Path) else str(stores.place_of(value))
+        except UserError as error:  # no store of ours: it is told all the same
+            yield str(error.where)
+
+
+def _hashes(author: str, sources: Iterable[tuple[str, Any]]) -> list[str]:
+    """What an author is called in the run: a hash for every salt and way of writing the name."""
     if _HASH.fullmatch(author):
         return [author]
-    return [value for salt in salts if (value := people.hash_author(author, salt)) is not None]
+    found: dict[str | None, None] = {}
+    for kind, settings in sources:
+        salt = getattr(settings, "salt", people.DEFAULT_SALT)
+        platform = "reddit" if kind in _HOLD_REDDIT else getattr(settings, "platform", "")
+        # as it is written, too: of YouTube, and what an earlier version hashed of Reddit
+        found |= dict.fromkeys([people.hash_author(author, salt), people.hash_author(author, salt, platform)])
+    return [value for value in found if value is not None]
 
 
 # ---- what is concerned -------------------------------------------------------------------------------------
@@ -218,11 +237,20 @@ def _tables(run: Path, kind: str, columns: list[str]) -> Iterator[pa.Table]:
         yield pq.read_table(file, columns=columns)
 
 
+def _dropped(run: Path, kind: str) -> Iterator[pa.Table]:
+    """The lists of the posts or comments that filters dropped: ids alone, and what was measured."""
+    for file in sorted((run / "build" / "posts" / "dropped").glob(f"*/*/{kind}/*.parquet")):
+        yield pq.read_table(file, columns=["id"] if kind == "posts" else ["id", "post_id"])
+
+
 def _find(run: Path, forgotten: Forgotten) -> _Found:
     found = _Found()
     for table in _tables(run, "posts", _COLUMNS):
         found.posts |= ledger.forgotten_posts(table, forgotten)
+    for table in _dropped(run, "posts"):
+        found.posts |= {name for name in table["id"].to_pylist() if forgotten.has_post(name)}
     gone = pa.array(sorted(found.posts), pa.string())
+    urls = set[str]()
     of_media: dict[str, set[str]] = {name: set() for name in _COLUMNS[3:]}
     for is_theirs in (True, False):
         for table in _tables(run, "posts", _COLUMNS) if found.posts else ():
@@ -236,12 +264,19 @@ def _find(run: Path, forgotten: Forgotten) -> _Found:
                     shared = column.filter(pc.is_in(column, value_set=pa.array(sorted(values), pa.string())))
                     values -= set(shared.to_pylist())
         if is_theirs:
+            urls = set(of_media["media_url"])
             of_media["media_sha256"] |= _hashes_of(of_media["media_path"])
+            # of a post that collect does not hold, only the downloads know what it showed
+            of_media["media_sha256"] |= download.hashes_of(run / "media", urls)
+    of_media["media_sha256"] -= download.hashes_of(run / "media", urls - of_media["media_url"])
     found.urls, found.hashes = of_media["media_url"], of_media["media_sha256"]
     comments: set[str] = set()
     for table in _tables(run, "comments", ["id", "post_id", "author_hash"]):
         is_gone = ledger.is_forgotten_comment(table, forgotten, found.posts)
         comments |= set(table["id"].filter(is_gone).to_pylist())
+    for table in _dropped(run, "comments"):
+        pairs = zip(table["id"].to_pylist(), table["post_id"].to_pylist(), strict=True)
+        comments |= {name for name, post in pairs if post in found.posts or forgotten.has_post(post)}
     found.num_comments = len(comments)
     return found
 
@@ -267,10 +302,14 @@ def _remove(run: Path, given: set[str], *, is_dry: bool) -> _Found:
     found = _find(run, forgotten)
     fetched = {place: erase(forgotten, True) for place, erase in _erasers(run)}
     found.was_unfinished = (run / UNFINISHED).exists()
-    found.keys = forgotten.met | {ledger.post_key(post) for post in found.posts}
+    # what a model saw was in the run once, and may be in what was made of it
+    seen = ledger.seen_by_models(run, given - before.effective)
+    found.keys = forgotten.met | {ledger.post_key(post) for post in found.posts} | seen
     concerned = found.keys | given | (before.keys if found.was_unfinished else set())
     found.models = tuple(ledger.models_that_saw(run, concerned))
-    is_something = bool(found.posts or found.num_comments or any(fetched.values()) or found.was_unfinished)
+    is_something = bool(
+        found.posts or found.num_comments or any(fetched.values()) or seen or found.was_unfinished
+    )
     if is_dry:
         if is_something:
             found.removed = {**_stores(run, found, is_dry=True), **_derived(run, is_dry=True), **fetched}
@@ -336,53 +375,20 @@ def _stores(run: Path, found: _Found, *, is_dry: bool) -> dict[str, int]:
     for path in (*run.glob("seen.sqlite"), *run.glob("*/seen.sqlite")):
         place = path.relative_to(run).as_posix()
         removed[place] = (
-            _count(path, "facts", "sha256", found.hashes) if is_dry else cache.forget(path, found.hashes)
+            ledger.delete_rows(path, "facts", "sha256", found.hashes, is_dry=True)
+            if is_dry
+            else cache.forget(path, found.hashes)
         )
-    removed["measured"] = _delete_rows(
-        run / "measured" / "measures.sqlite",
-        "measures",
-        "json_extract(facts, '$.media_sha256')",
-        found.hashes,
-        is_dry=is_dry,
-    )
+    removed["measured"] = measuring.forget(run / "measured", found.hashes, is_dry=is_dry)
     removed |= _delete_trees(
         run, [f"frames/{sha256[:2]}/{sha256}" for sha256 in sorted(found.hashes)], is_dry=is_dry
     )
     # views were kept in folders of their own before they were kept in seen.sqlite; nobody reads them now
     legacy = [path.relative_to(run).as_posix() for path in run.glob("views/*/")]
     removed |= _delete_trees(run, legacy, is_dry=is_dry)
-    keys = {hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest() for url in found.urls}
-    files = [file for key in sorted(keys) for file in (run / "media" / key[:2]).glob(f"{key}.*")]
-    for file in files if not is_dry else ():
-        file.unlink()
-    removed["media"] = len(files)
-    removed["media/ledger.sqlite"] = _delete_rows(
-        run / "media" / "ledger.sqlite", "results", "url_sha256", keys, is_dry=is_dry
-    )
-    return removed
-
-
-def _count(path: Path, table: str, column: str, values: set[str]) -> int:
-    with closing(sqlite3.connect(path, timeout=600)) as database:
-        query = f"SELECT count(*) FROM {table} WHERE {column} = ?"
-        return sum(database.execute(query, (value,)).fetchone()[0] for value in values)
-
-
-def _delete_rows(path: Path, table: str, column: str, values: set[str], *, is_dry: bool) -> int:
-    """Takes rows out of an SQLite file, and their bytes too."""
-    if not path.exists():
-        return 0
-    if is_dry:
-        return _count(path, table, column, values)
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=600)) as database:
-        with database:
-            database.execute("BEGIN IMMEDIATE")
-            query = f"DELETE FROM {table} WHERE {column} = ?"
-            removed = database.executemany(query, [(value,) for value in values]).rowcount
-        # a deleted row's bytes stay in the file and its log until both are written anew
-        database.execute("VACUUM")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return max(removed, 0)
+    # last, because they tell what was shown under the addresses
+    files, rows = download.forget(run / "media", found.urls, is_dry=is_dry)
+    return {**removed, "media": files, f"media/{download.LEDGER}": rows}
 
 
 def _delete_trees(run: Path, places: Iterable[str], *, is_dry: bool) -> dict[str, int]:

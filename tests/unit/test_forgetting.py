@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -647,3 +648,182 @@ def test_who_left_the_source_before_is_still_found_in_the_build(tmp_path: Path) 
     assert told.unknown_posts == ()
     assert not (run / "build").exists()
     assert places_of({b"made:left", b"u_0123456789"}, run) == {}
+
+
+# ---- small runs --------------------------------------------------------------------------------------------
+
+
+def bare_run(run: Path, *, read: list[Post] = (), sources: str = "[]") -> Path:  # type: ignore[assignment]
+    """A run in which these posts were read and not collected."""
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"collect: {{sources: {sources}}}\n", encoding="utf-8")
+    if read:
+        name = run / "read" / "0" / "version" / "part" / "0000000"
+        name.parent.mkdir(parents=True)
+        reading._save(name, list(read), [], Counter())
+    return run
+
+
+def downloaded(run: Path, url: str, content: bytes) -> str:
+    """A file that was fetched, and what was found out about it; its hash."""
+    key, sha256 = hashlib.sha256(url.encode()).hexdigest(), hashlib.sha256(content).hexdigest()
+    file = run / "media" / key[:2] / f"{key}.jpg"
+    with Ledger(run / "media") as downloads:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        downloads.record(key, Downloaded(str(file), None, sha256, len(content)), "first", "")
+    with Cache(run / "seen.sqlite", "captions", {}) as seen:
+        seen.keep({sha256: {"0": "a caption"}})
+    frames = run / "frames" / sha256[:2] / sha256
+    frames.mkdir(parents=True)
+    (frames / "0.jpg").write_bytes(b"a frame")
+    return sha256
+
+
+def known_of(run: Path) -> set[str]:
+    """Hashes of which the run has facts or frames."""
+    with closing(sqlite3.connect(run / "seen.sqlite")) as database:
+        found = {row[0] for row in database.execute("SELECT sha256 FROM facts")}
+    return found | {path.name for path in (run / "frames").glob("*/*")}
+
+
+def test_what_was_seen_of_downloads_goes_also_where_collect_holds_the_post_no_more(tmp_path: Path) -> None:
+    def shown(name: str, url: str) -> Post:
+        return Post(id=f"made:{name}", source="made", media_kind="image", media_url=url)
+
+    urls = {name: f"https://a.org/{name}.jpg" for name in ("mine", "both", "copy", "theirs")}
+    posts = [shown("1", urls["mine"]), shown("2", urls["both"]), shown("3", urls["copy"])]
+    posts += [shown("4", urls["both"]), shown("5", urls["theirs"])]
+    run = bare_run(tmp_path / "run", read=posts)
+    mine, both = downloaded(run, urls["mine"], b"mine"), downloaded(run, urls["both"], b"both")
+    theirs = downloaded(run, urls["theirs"], b"theirs")
+    with Ledger(run / "media") as downloads:  # the same bytes under another address
+        key = hashlib.sha256(urls["copy"].encode()).hexdigest()
+        downloads.record(
+            key, Downloaded(str(run / "media" / key[:2] / f"{key}.jpg"), None, theirs, 6), "", ""
+        )
+    # of the last post collect says what it shows
+    place = run / "collect" / "posts"
+    place.mkdir(parents=True)
+    row = post_row(posts[-1]) | {"media_sha256": theirs}
+    pq.write_table(pa.Table.from_pylist([row], schema=POSTS), place / "0000.parquet")
+    (run / ".lock").touch()
+    before = state(run)
+    asked = ["made:1", "made:2", "made:3"]
+    told = forgetting.forget(run, posts=asked, is_dry=True)
+    assert state(run) == before
+    assert known_of(run) == {mine, both, theirs}
+    done = forgetting.forget(run, posts=asked)
+    assert known_of(run) == {both, theirs}
+    expected = {"seen.sqlite": 1, "frames": 1, "media": 1, "media/ledger.sqlite": 2}
+    assert told.removed.items() >= expected.items()
+    assert done.removed.items() >= expected.items()
+
+
+def test_who_is_only_in_the_lists_of_dropped_posts_is_found(tmp_path: Path) -> None:
+    run = bare_run(tmp_path / "run")
+    place = run / "build" / "posts" / "dropped" / "made" / "00_short"
+    for kind, values in (
+        ("posts", {"id": ["made:left", "made:other"], "measured": [1, 2]}),
+        ("comments", {"id": ["made:left/1", "made:other/1"], "post_id": ["made:left", "made:other"]}),
+    ):
+        (place / kind).mkdir(parents=True)
+        pq.write_table(pa.table(values), place / kind / "made-0000.parquet")
+    told = forgetting.forget(run, posts=["made:left", "made:never"])
+    assert (told.num_posts, told.num_comments, told.unknown_posts) == (1, 1, (1,))
+    assert places_of({b"made:left"}, run) == {}
+    assert not (run / "build").exists()
+
+
+def trained(run: Path, arm: str, *, saw: list[str] | None) -> None:
+    folder = run / "train" / "seed0" / arm
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "model.safetensors").write_bytes(b"weights")
+    if saw is not None:
+        ledger.save_saw(folder, saw, [HASH])
+
+
+def test_whom_only_a_model_saw_is_known_and_what_was_made_of_them_goes(tmp_path: Path) -> None:
+    run = bare_run(tmp_path / "run", sources="[{kind: reddit, settings: {path: dump}}]")
+    trained(run, "behavior", saw=["made:left"])
+    (run / "blift").mkdir()
+    (run / "blift" / "rows.txt").write_text("made:left")
+    told = forgetting.forget(run, posts=["made:left", "made:never"], authors=[NAME])
+    assert (told.unknown_posts, told.unknown_authors) == ((1,), ())
+    assert told.models == ("train/seed0/behavior",)
+    assert told.unsure_models == ()
+    assert not (run / "blift").exists()
+    again = forgetting.forget(run, posts=["made:left"], authors=[NAME])
+    assert again.is_nothing
+    assert (again.unknown_posts, again.unknown_authors) == ((), ())
+    (run / "blift").mkdir()
+    assert forgetting.forget(run, posts=["made:left"]).is_nothing
+    assert (run / "blift").exists(), "made without them since"
+
+
+def test_a_model_that_tells_nobody_whom_it_saw_is_named_apart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = bare_run(tmp_path / "run")
+    trained(run, "old", saw=None)
+    trained(run, "new", saw=["made:other"])
+    (run / "evaluate" / "seed0" / "old" / "finetuned" / "lamem-0.1").mkdir(parents=True)
+    for is_dry in (True, False):
+        caplog.clear()
+        told = forgetting.forget(run, posts=["made:left"], is_dry=is_dry)
+        assert told.models == ()
+        assert told.unsure_models == ("train/seed0/old", "evaluate/seed0/old/finetuned/lamem-0.1")
+        assert "unknown whether they saw them: train/seed0/old, " in caplog.text
+    assert forgetting.forget(run).unsure_models == (), "nobody is asked for"
+
+
+def test_tables_in_stores_and_behind_wildcards_are_told_as_brought(tmp_path: Path) -> None:
+    columns = "columns: {id: id, media_url: url}"
+    paths = (
+        "s3://logs/likes/day=*/part-*.parquet?region=eu-west-1",
+        "gs://anonymous@logs/likes",
+        "logs/2026-*.csv",
+        "logs/likes.csv",
+        "ftp://somebody:word@logs/likes.csv",
+    )
+    sources = [f"{{kind: table, settings: {{path: '{path}', {columns}, salt: 'a*b'}}}}" for path in paths]
+    run = bare_run(tmp_path / "run", sources=f"[{', '.join(sources)}]")
+    told = forgetting.forget(run, posts=["table:1"])
+    assert told.brought == (
+        "table: s3://logs/likes/day=*/part-*.parquet",
+        "table: gs://logs/likes",
+        "table: logs/2026-*.csv",
+        "table: logs/likes.csv",
+        "table: ftp://logs/likes.csv",
+    )
+
+
+def test_names_on_reddit_are_found_in_whatever_letters_and_others_as_they_are(tmp_path: Path) -> None:
+    bring(tmp_path)
+    (tmp_path / "table.csv").write_text(
+        "id,url,by\n1,https://a.org/1.jpg,WALKER\n2,https://a.org/2.jpg,walker\n"
+    )
+    columns = {"id": "id", "media_url": "url", "author_hash": "by"}
+    reddit = {"kind": "reddit", "settings": {"path": str(tmp_path / "dump"), "salt": "one"}}
+    table = {
+        "kind": "table",
+        "settings": {"path": str(tmp_path / "table.csv"), "columns": columns, "salt": "two"},
+    }
+    collected = CollectConfig.model_validate({"sources": [reddit, table], "max_fault_rate": 1.0})
+    work = RunConfig(name="letters", collect=collected, evaluate=EvaluateConfig(tasks=()))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(as_yaml(work))
+    with only_one(run):
+        Run(work, run).collected()
+    told = forgetting.forget(run, authors=["WALKER"])
+    assert (told.num_posts, told.num_comments, told.unknown_authors) == (3, 2, ())
+    pieces = [ledger.rows_of(name, "posts") for name in ledger.pieces(run)]
+    left = {value for piece in pieces if piece is not None for value in piece["id"].to_pylist()}
+    assert left == {"reddit:oth0001", "reddit:oth0002", "table:2"}
+
+
+def test_a_name_with_half_a_character_is_unknown_and_no_crash(tmp_path: Path) -> None:
+    run = bare_run(tmp_path / "run")
+    told = forgetting.forget(run, posts=["reddit:\ud83d"], authors=["\udcff"])
+    assert (told.unknown_posts, told.unknown_authors) == ((0,), (0,))

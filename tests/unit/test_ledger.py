@@ -25,6 +25,17 @@ def test_keys_are_the_stated_hashes() -> None:
     assert KEYS[1] == "b0857ff047e03093fb0929b5a9b3ad4b8b5c7878adadbf0a763ccbd08a08f577"
 
 
+def test_half_characters_have_keys_of_their_own_and_others_keep_theirs() -> None:
+    broken = ["reddit:\ud83d", "reddit:\ud83e", "reddit:?"]
+    assert len({ledger.post_key(value) for value in broken}) == 3
+    assert len({ledger.author_key(value) for value in broken}) == 3
+    assert not Forgotten(KEYS).has_post("reddit:\ud83d")
+    # printf 'post:reddit:\u00e9' | sha256sum
+    assert (
+        ledger.post_key("reddit:\u00e9") == "6a9ce468a9fde57594240e5ef29946c391317c3f885746c6ec164d3da0f43098"
+    )
+
+
 # ---- the list ----------------------------------------------------------------------------------------------
 
 
@@ -207,3 +218,30 @@ def test_models_are_found_by_what_they_saw(tmp_path: Path) -> None:
     for hidden in (POST, AUTHOR, "abc123"):
         assert hidden not in values
         assert hidden.encode() not in saw.read_bytes()
+
+
+def test_a_model_of_which_nobody_knows_what_it_saw_is_told_apart(tmp_path: Path) -> None:
+    """Earlier versions wrote no saw.parquet; what is half trained has weights, too."""
+    for place in ("old/model", "half/checkpoints/checkpoint-2", "known/model"):
+        folder = tmp_path / "train" / "seed0" / place
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"weights")
+    ledger.save_saw(tmp_path / "train" / "seed0" / "known", [POST], [])
+    (tmp_path / "train" / "seed0" / "planned").mkdir()
+    (tmp_path / "evaluate" / "seed0" / "old" / "finetuned" / "lamem-0.1").mkdir(parents=True)
+    assert ledger.models_that_saw(tmp_path, KEYS) == ["train/seed0/known"]
+    assert ledger.models_unknown(tmp_path) == [
+        "train/seed0/half",
+        "train/seed0/old",
+        "evaluate/seed0/old/finetuned/lamem-0.1",
+    ]
+
+
+def test_whom_models_saw_is_found_by_key(tmp_path: Path) -> None:
+    assert ledger.seen_by_models(tmp_path, KEYS) == set()
+    for arm, posts in (("a", [POST]), ("b", ["reddit:x"])):
+        (tmp_path / "train" / "seed0" / arm).mkdir(parents=True)
+        ledger.save_saw(tmp_path / "train" / "seed0" / arm, posts, [])
+    other = ledger.post_key("reddit:x")
+    assert ledger.seen_by_models(tmp_path, [*KEYS, other]) == {KEYS[0], other}
+    assert ledger.seen_by_models(tmp_path, []) == set()

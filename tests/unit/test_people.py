@@ -31,6 +31,8 @@ def test_hashes():
     assert hash_author("someone", "salt") == hash_author("someone", "salt")
     assert hash_author("someone", "salt") != hash_author("someone", "other")
     assert hash_author("\ud83d", "salt").startswith("u_")
+    # half a character is no question mark: two names, two people
+    assert len({hash_author(name, "salt") for name in ("\ud83d", "\ud83e", "?")}) == 3
     assert [hash_author(name, "salt") for name in (None, "", "[deleted]")] == [None] * 3
 
 
@@ -107,3 +109,12 @@ def test_scrub_takes_time_in_proportion(text):
     start = time.perf_counter()
     scrub(text)
     assert time.perf_counter() - start < 20
+
+
+def test_one_name_on_reddit_in_whatever_letters():
+    names = ("Walker_1", "walker_1", "WALKER_1")
+    assert {hash_author(name, "salt", "reddit") for name in names} == {hash_author("walker_1", "salt")}
+    # elsewhere capitals tell people apart: a channel's id holds both
+    assert len({hash_author(name, "salt") for name in names}) == 3
+    assert len({hash_author(name, "salt", "youtube") for name in names}) == 3
+    assert hash_author("[deleted]", "salt", "reddit") is None

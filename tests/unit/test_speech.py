@@ -21,7 +21,9 @@ from behavior_llava.core.media import MediaFault, read_audio
 from behavior_llava.core.workers import Workers
 from behavior_llava.data.describing import sound_of
 from behavior_llava.data.world import content, writers
+from behavior_llava.models.auto import weights_hash
 from behavior_llava.models.speech import Recognizer, SpeechConfig
+from behavior_llava.models.speech import check as check_model
 
 
 def tone(hertz: float, seconds: float, rate: int) -> np.ndarray:
@@ -302,19 +304,31 @@ def test_a_language_is_told_to_the_model_and_an_unknown_one_refused(
     }
     assert said["en"] != said["de"]
     with pytest.raises(UserError, match=r"'english'; it knows de, en"):
-        Recognizer(SpeechConfig(model=str(whisper_folder), language="english", device="cpu"))
+        Recognizer(SpeechConfig(model=str(whisper_folder), language="english", device="cpu")).transcribe(wave)
+    check_model(str(whisper_folder), "de")
+    for language in ("english", "DE", ""):
+        with pytest.raises(UserError, match=r"it knows de, en"):
+            check_model(str(whisper_folder), language)
+
+
+def refused(model: str) -> None:
+    """Before the work begins, and by whoever loads it all the same."""
+    with pytest.raises(UserError, match="cannot be loaded as a speech recognizer"):
+        check_model(model)
+    with pytest.raises(UserError, match="cannot be loaded as a speech recognizer"):
+        Recognizer(SpeechConfig(model=model, device="cpu")).transcribe(tone(300, 1.0, 16_000))
 
 
 def test_what_is_no_recognizer_is_refused(tmp_path: Path, tiny_folder: Path, whisper_folder: Path) -> None:
-    for model in (str(tmp_path / "none"), str(tiny_folder)):
-        with pytest.raises(UserError, match="cannot be loaded as a speech recognizer"):
-            Recognizer(SpeechConfig(model=model, device="cpu"))
+    refused(str(tmp_path / "none"))
+    refused(str(tiny_folder))
     for name in whisper_folder.iterdir():
         if name.suffix != ".safetensors":
             (tmp_path / name.name).write_bytes(name.read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(UserError, match="cannot be loaded as a speech recognizer"):
-        Recognizer(SpeechConfig(model=str(tmp_path), device="cpu"))
+    refused(str(tmp_path))
+    with pytest.raises(UserError, match="no safetensors"):
+        _ = Recognizer(SpeechConfig(model=str(tmp_path), device="cpu")).identity
 
 
 def test_a_recognizer_that_brings_its_own_code_is_refused(tmp_path: Path, whisper_folder: Path) -> None:
@@ -324,8 +338,7 @@ def test_a_recognizer_that_brings_its_own_code_is_refused(tmp_path: Path, whispe
     written |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
     (tmp_path / "config.json").write_text(json.dumps(written))
     (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(UserError, match="cannot be loaded as a speech recognizer"):
-        Recognizer(SpeechConfig(model=str(tmp_path), device="cpu"))
+    refused(str(tmp_path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -333,3 +346,71 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for wrong in ({"max_s": 0}, {"max_s": float("inf")}, {"model": ""}, {"chunk_s": 3}):
         with pytest.raises(UserError):
             check(SpeechConfig, {"model": "x", **wrong}, where="build.speech")
+
+
+# ---- what is loaded, and when ------------------------------------------------------------------------------
+
+
+def test_who_only_reads_rows_loads_no_model(whisper_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(transformers, "pipeline", refuse)
+    ears = Recognizer(SpeechConfig(model=str(whisper_folder), device="cpu"))
+    assert ears.identity == weights_hash(whisper_folder)
+    with pytest.raises(AssertionError, match="the model is loaded"):
+        ears.transcribe(tone(300, 1.0, 16_000))
+
+
+def test_other_weights_are_another_recognizer(tmp_path: Path, whisper_folder: Path) -> None:
+    for name in whisper_folder.iterdir():
+        (tmp_path / name.name).write_bytes(name.read_bytes())
+    first = Recognizer(SpeechConfig(model=str(tmp_path), device="cpu")).identity
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    assert Recognizer(SpeechConfig(model=str(tmp_path), device="cpu")).identity != first
+
+
+def test_of_a_name_on_the_hub_the_commit_is_settled_once(
+    whisper_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The config alone is asked for; the weights that are loaded later are of the same commit."""
+    import transformers
+
+    asked: list[object] = []
+    original = transformers.AutoConfig.from_pretrained
+
+    def from_pretrained(name: str, **more: object) -> object:
+        asked.append((name, more))
+        found = original(str(whisper_folder))
+        found._commit_hash = "c0ffee"
+        return found
+
+    loaded: list[dict[str, object]] = []
+
+    def pipeline(*_: object, **more: object) -> object:
+        loaded.append(more)
+        raise OSError("no such place")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(transformers, "pipeline", pipeline)
+    ears = Recognizer(SpeechConfig(model="somebody/ears", device="cpu"))
+    assert (asked, loaded) == ([], [])
+    assert ears.identity == ears.identity == "somebody/ears@c0ffee"
+    assert len(asked) == 1
+    with pytest.raises(UserError, match="cannot be loaded as a speech recognizer"):
+        ears.transcribe(tone(300, 1.0, 16_000))
+    assert (loaded[0]["model"], loaded[0]["revision"]) == ("somebody/ears", "c0ffee")
+
+
+def test_a_commit_that_nobody_knows_is_no_identity(
+    whisper_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    found = transformers.AutoConfig.from_pretrained(str(whisper_folder))
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: found)
+    with pytest.raises(UserError, match="does not tell which commit"):
+        _ = Recognizer(SpeechConfig(model="somebody/ears", device="cpu")).identity

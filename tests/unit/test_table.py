@@ -35,7 +35,9 @@ def read(path, columns=None, **config):
     parts = list(table.list_parts(made, None))
     pieces = [piece for part in parts for piece in table.pieces(made, part)]
     items = [item for piece in pickle.loads(pickle.dumps(pieces)) for item in table.read(made, piece)]
-    assert len(items) <= sum(len(piece) for piece in pieces)
+    # beside a refusal stands that it could not be read
+    rows = [item for item in items if not (isinstance(item, Fault) and item.reason == "unreadable_claim")]
+    assert len(rows) <= sum(len(piece) for piece in pieces)
     return [item for item in items if isinstance(item, Post)], [
         item for item in items if isinstance(item, Fault)
     ]
@@ -273,8 +275,8 @@ def test_lines_hold_tiles_and_objects_as_they_are(tmp_path):
         ("recall", math.inf, "not_a_number"),
         ("recall_delay_s", -1, "not_a_number"),
         ("recall_delay_s", "a day", "not_a_number"),
-        ("has_consent", "perhaps", "not_a_boolean"),
-        ("is_opted_out", 2, "not_a_boolean"),
+        ("is_nsfw", "perhaps", "not_a_boolean"),
+        ("comments_disabled", 2, "not_a_boolean"),
     ],
 )
 def test_what_is_no_share_and_no_claim(field, cell, reason):
@@ -829,3 +831,109 @@ def test_a_refusal_is_heard_whatever_else_is_wrong_with_its_row(
     assert isinstance(post, Post)
     assert post.id == "table:7"
     assert post.is_opted_out or post.has_consent is False
+
+
+# ---- claims that cannot be read ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["y", "Yes", "TRUE", "t", " on ", "1", 1, 1.0, True])
+def test_words_that_say_yes(word):
+    post = table.parse({"id": 1, "media_path": "a.jpg", "is_opted_out": word})
+    assert (post.is_opted_out, post.media_path) == (True, None)
+    assert table.parse({"id": 1, "media_path": "a.jpg", "has_consent": word}).has_consent is True
+
+
+@pytest.mark.parametrize("word", ["N", "no", "False", "f", "Off", "0", 0, 0.0, False])
+def test_words_that_say_no(word):
+    assert table.parse({"id": 1, "media_path": "a.jpg", "is_opted_out": word}).is_opted_out is False
+    post = table.parse({"id": 1, "media_path": "a.jpg", "has_consent": word})
+    assert (post.has_consent, post.media_path) == (False, None)
+
+
+@pytest.mark.parametrize("word", [None, "", "  ", math.nan])
+def test_cells_that_say_nothing(word):
+    post = table.parse({"id": 1, "media_path": "a.jpg", "is_opted_out": word, "has_consent": word})
+    assert (post.is_opted_out, post.has_consent, post.media_path) == (None, None, "a.jpg")
+
+
+@pytest.mark.parametrize("word", ["perhaps", "withdrawn", "nan", 2, -1, ["yes"], {"said": "no"}, "\x00"])
+def test_a_claim_that_cannot_be_read_is_a_refusal(word):
+    other = {"id": 1, "media_path": "a.jpg", "title": "what they wrote", "num_likes": "n/a"}
+    out = table.parse({**other, "is_opted_out": word, "has_consent": "yes"})
+    assert out == Post(id="table:1", source="table", media_kind="image", is_opted_out=True, has_consent=True)
+    unsure = table.parse({**other, "has_consent": word, "is_opted_out": "no"})
+    assert (unsure.has_consent, unsure.is_opted_out, unsure.title) == (False, False, None)
+
+
+def test_claims_that_cannot_be_read_are_counted_beside_the_refusals_they_are(tmp_path):
+    path = write_csv(
+        tmp_path / "log.csv",
+        "name,file,agreed,out\n1,a.jpg,J,\n2,a.jpg,,asked to\n3,a.jpg,y,n\n4,a.jpg,N,\n,a.jpg,J,\n",
+    )
+    made = {"has_consent": "agreed", "is_opted_out": "out"}
+    posts, faults = read(path, made)
+    assert [(post.id, post.has_consent, post.is_opted_out) for post in posts] == [
+        ("table:1", False, None),
+        ("table:2", None, True),
+        ("table:3", True, False),
+        ("table:4", False, None),
+    ]
+    assert faults == [
+        Fault("unreadable_claim", "log.csv:2"),
+        Fault("unreadable_claim", "log.csv:3"),
+        Fault("id_missing", "log.csv:6"),
+    ]
+    posts, faults = read(path, made, claims={"j": True, "Asked to": None})
+    assert [(post.has_consent, post.is_opted_out) for post in posts] == [
+        (True, None),
+        (None, None),
+        (True, False),
+        (False, None),
+    ]
+    assert faults == [Fault("id_missing", "log.csv:6")]
+
+
+def test_a_refusal_is_heard_from_a_row_with_a_broken_cell(tmp_path):
+    columns = {
+        "name": [1, 2, 3, 4],
+        "file": ["a.jpg"] * 4,
+        "title": pa.array([b"\xff", b"\xff", b"fine", b"fine"]),
+        "out": pa.array([b"yes", b"no", b"\xff", b"no"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    made = {"title": "title", "is_opted_out": "out"}
+    posts, faults = read(tmp_path / "log.parquet", made)
+    assert [(post.id, post.is_opted_out) for post in posts] == [
+        ("table:1", True),
+        ("table:3", True),
+        ("table:4", False),
+    ]
+    assert faults == [Fault("cell_broken", "log.parquet:2"), Fault("unreadable_claim", "log.parquet:3")]
+    lines = [b"name,file,title,out", b"1,a.jpg,\xff,yes", b"2,a.jpg,\xff,no", b"3,a.jpg,fine,\xff"]
+    (tmp_path / "log.csv").write_bytes(b"\n".join(lines))
+    posts, faults = read(tmp_path / "log.csv", made)
+    assert [(post.id, post.is_opted_out) for post in posts] == [("table:1", True), ("table:3", True)]
+    assert faults == [Fault("not_utf8", "log.csv:3"), Fault("unreadable_claim", "log.csv:4")]
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        ({" ": True}, "a blank word"),
+        ({"J": True, "j": False}, "'j' stands twice"),
+        ({"yes": False}, "'yes' is known and says True"),
+        ({True: True}, "valid string"),
+    ],
+)
+def test_words_of_claims_that_are_refused(tmp_path, claims, message):
+    with pytest.raises(ValidationError, match=message):
+        table.Config(path=tmp_path / "x.csv", columns={"id": "a", "media_path": "b"}, claims=claims)
+
+
+def test_authors_of_a_table_from_reddit_are_one_in_whatever_letters():
+    def author(platform, name):
+        row = {"id": 1, "media_path": "a.jpg", "author_hash": name}
+        return table.parse(row, platform=platform).author_hash
+
+    assert author("reddit", "Walker") == author("reddit", "walker")
+    assert author("table", "Walker") != author("table", "walker")

@@ -580,3 +580,40 @@ def test_a_wrong_template_is_refused_with_its_fault(
 def test_an_unknown_template_is_refused() -> None:
     with pytest.raises(UserError, match="lambda, paper, short"):
         verbalizer.load_template("long")
+
+
+# ---- words that come again in every row --------------------------------------------------------------------
+
+
+def own_template(**behaviors: dict[str, Any]) -> verbalizer.Template:
+    values = yaml.safe_load((verbalizer.TEMPLATES / "short.yaml").read_text(encoding="utf-8"))
+    return verbalizer.Template.model_validate(values | {"behaviors": behaviors})
+
+
+def test_repeated_words_are_the_questions_and_sentences_of_the_kinds() -> None:
+    behavior = verbalizer.behavior_of("likes", where="here")
+    clauses = [text for key, text in behavior.ask.items() if key.partition(".")[0] == "short"]
+    assert clauses
+    assert SHORT.repeated_words(["likes"]) == [
+        SHORT.question,
+        SHORT.question_behavior,
+        SHORT.separator,
+        behavior.words["short"].sentence,
+        *clauses,
+    ]
+    assert SHORT.repeated_words([]) == [SHORT.question, SHORT.question_behavior, SHORT.separator]
+
+
+def test_repeated_words_are_a_templates_own() -> None:
+    behavior = verbalizer.behavior_of("likes", where="here")
+    name = next(iter(behavior.words["short"].more))
+    more = f"{behavior.words['short'].more[name]} Indeed."
+    template = own_template(likes={"ask": {"short": "say the applause"}, "more": {name: more}})
+    found = template.repeated_words(["likes"])
+    assert "say the applause" in found
+    assert more in found
+    assert behavior.ask["short"] not in found, "it is never asked"
+    assert template.repeated_words(["comments"]) == SHORT.repeated_words(["comments"])
+    post = replace(FILM, comments=(), replay=None)
+    said = verbalizer.verbalize(template, ["likes"], post, FILM_SCENES)
+    assert "say the applause" in said.prompt

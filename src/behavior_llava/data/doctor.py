@@ -82,6 +82,10 @@ _FAULTS = {
     "not_a_video": ("records that are no video", "nothing: they are left out"),
     "not_youtube": ("downloads from other sites", "nothing: they are left out"),
     "cohort_too_small": ("rows that too few people stand behind", "nothing: they are refused"),
+    "unreadable_claim": (
+        "claims about consent or an opt-out that nobody can read; taken for refusals",
+        "name their words in the source's `claims`",
+    ),
     "comment_without_post": ("comments that name no post", "nothing: they are left out"),
 }
 

@@ -31,6 +31,7 @@ import time
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -44,6 +45,7 @@ from pydantic import Field
 from behavior_llava.core import manifest
 from behavior_llava.core.config import Config
 from behavior_llava.core.schema import MediaKind
+from behavior_llava.data.ledger import delete_rows
 from behavior_llava.data.web_rules import (
     HEAD_BYTES,
     PLACEHOLDER_MD5,
@@ -119,6 +121,9 @@ class Downloaded:
     num_bytes: int | None = None
 
 
+LEDGER = "ledger.sqlite"
+"""Name of what is known of the URLs, in the folder of their files."""
+
 _MAY_PASS = frozenset({"host_busy", "host_unknown", "connection_broken", "timeout", "tls_broken"})
 _BY_SETTINGS = frozenset({"opted_out", "too_large", "private_address", "url_refused", "too_many_redirects"})
 _LASTING = _BY_SETTINGS | {"gone", "refused", "not_media", "encoded", "placeholder", "url_broken"}
@@ -163,7 +168,7 @@ class Ledger:
         self._folder = folder.resolve()
         # every statement is its own transaction; a kill loses none, a power cut the last ones, whose files
         # are then fetched again
-        self._database = sqlite3.connect(self._folder / "ledger.sqlite", timeout=60, isolation_level=None)
+        self._database = sqlite3.connect(self._folder / LEDGER, timeout=60, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute(
@@ -218,6 +223,32 @@ class Ledger:
         except FileNotFoundError:
             return None
         return Downloaded(str(path), None, sha256, num_bytes), start, settings
+
+
+def hashes_of(folder: Path, urls: Iterable[str]) -> set[str]:
+    """Hashes of the files that came of these URLs, also of those that are gone since; changes nothing."""
+    path = folder / LEDGER
+    if not path.exists():
+        return set()
+    query = "SELECT sha256 FROM results WHERE url_sha256 = ? AND sha256 IS NOT NULL"
+    with closing(sqlite3.connect(path, timeout=60)) as database:
+        return {row[0] for url in urls for row in database.execute(query, (_url_key(url),))}
+
+
+def forget(folder: Path, urls: Iterable[str], *, is_dry: bool) -> tuple[int, int]:
+    """Deletes what came of these URLs, then all that is known of them; a killed call may be made again.
+
+    Args:
+        is_dry: only count.
+
+    Returns:
+        The number of files, and of rows of the ledger.
+    """
+    keys = sorted(map(_url_key, urls))
+    files = [file for key in keys for file in (folder / key[:2]).glob(f"{key}.*")]
+    for file in files if not is_dry else ():
+        file.unlink()
+    return len(files), delete_rows(folder / LEDGER, "results", "url_sha256", keys, is_dry=is_dry)
 
 
 # ---- addresses and answers ---------------------------------------------------------------------------------

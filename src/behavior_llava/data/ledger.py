@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,12 @@ _SEEN = pa.schema([("sha256", pa.binary(32))])
 
 def post_key(post_id: str) -> str:
     """The one-way hash under which a post is known: 64 hex digits."""
-    return hashlib.sha256(f"post:{post_id}".encode()).hexdigest()
+    return hashlib.sha256(f"post:{post_id}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def author_key(author_hash: str) -> str:
     """The one-way hash under which an author is known, who is a salted hash already: 64 hex digits."""
-    return hashlib.sha256(f"author:{author_hash}".encode()).hexdigest()
+    return hashlib.sha256(f"author:{author_hash}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Forgotten:
@@ -245,6 +247,32 @@ def drop_rows(
     return dropped
 
 
+# ---- SQLite ------------------------------------------------------------------------------------------------
+
+
+def delete_rows(path: Path, table: str, column: str, values: Iterable[str], *, is_dry: bool) -> int:
+    """Takes rows out of an SQLite file, and their bytes too, for those who keep one; returns how many.
+
+    Args:
+        column: it, or an expression, is compared with the values.
+        is_dry: only count.
+    """
+    if not path.exists():
+        return 0
+    rows = [(value,) for value in values]
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=600)) as database:
+        if is_dry:
+            query = f"SELECT count(*) FROM {table} WHERE {column} = ?"
+            return sum(database.execute(query, row).fetchone()[0] for row in rows)
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            removed = database.executemany(f"DELETE FROM {table} WHERE {column} = ?", rows).rowcount
+        # a deleted row's bytes stay in the file and its log until both are written anew
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return max(removed, 0)
+
+
 # ---- what models saw ---------------------------------------------------------------------------------------
 
 
@@ -267,12 +295,45 @@ def models_that_saw(run: Path, keys: Iterable[str]) -> list[str]:
 
     A model that was fine-tuned later saw what its arm saw.
     """
-    wanted = pa.array(list(map(bytes.fromhex, keys)), _SEEN.field("sha256").type)
+    wanted = _seen(keys)
+    folders = [
+        path.parent
+        for path in sorted((run / "train").rglob(SAW))
+        if pc.any(pc.is_in(_saw(path), value_set=wanted)).as_py()
+    ]
+    return _with_finetuned(run, folders)
+
+
+def models_unknown(run: Path) -> list[str]:
+    """Folders, below the run's, of models of which nobody wrote down what they saw: an earlier version made
+    them. Any of them may have seen anybody.
+    """
+    train = run / "train"
+    inside = {path.relative_to(train).parts for path in train.rglob("*.safetensors")}
+    arms = sorted({train.joinpath(*parts[:2]) for parts in inside if len(parts) > 2})
+    return _with_finetuned(run, [arm for arm in arms if not (arm / SAW).exists()])
+
+
+def seen_by_models(run: Path, keys: Iterable[str]) -> set[str]:
+    """Those of the keys that stand for somebody a model was trained on."""
+    left, found = _seen(keys), set[str]()
+    for path in (run / "train").rglob(SAW):
+        found |= {key.hex() for key in left.filter(pc.is_in(left, value_set=_saw(path))).to_pylist()}
+    return found
+
+
+def _seen(keys: Iterable[str]) -> pa.Array:
+    return pa.array(list(map(bytes.fromhex, keys)), _SEEN.field("sha256").type)
+
+
+def _saw(path: Path) -> pa.Array:
+    return pq.read_table(path, schema=_SEEN)["sha256"].combine_chunks()
+
+
+def _with_finetuned(run: Path, arms: Iterable[Path]) -> list[str]:
+    """Each arm's folder, and those of what was fine-tuned from it."""
     found = []
-    for path in sorted((run / "train").rglob(SAW)):
-        if not pc.any(pc.is_in(pq.read_table(path, schema=_SEEN)["sha256"], value_set=wanted)).as_py():
-            continue
-        found.append(path.parent)
-        finetuned = run / "evaluate" / path.parent.relative_to(run / "train") / "finetuned"
-        found += sorted(finetuned.glob("*"))
+    for arm in arms:
+        finetuned = run / "evaluate" / arm.relative_to(run / "train") / "finetuned"
+        found += [arm, *sorted(finetuned.glob("*"))]
     return [folder.relative_to(run).as_posix() for folder in found]

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import POSTS
 from behavior_llava.core.workers import CRASHED, TIMEOUT, Workers
 from behavior_llava.data.download import DownloadConfig, Ledger, Wanted, download
+from behavior_llava.data.ledger import delete_rows
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
 
 CHUNK = 512
 """Posts whose media are measured at a time; what a kill costs at most."""
+
+MEASURES = "measures.sqlite"
 
 _MEASURED = pa.schema(
     [
@@ -128,7 +131,7 @@ class Measures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self._database = sqlite3.connect(folder / "measures.sqlite", isolation_level=None)
+        self._database = sqlite3.connect(folder / MEASURES, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute(
@@ -164,6 +167,16 @@ class Measures:
     def forget_others(self) -> None:
         """Lets go of files that were not met in this start."""
         self._database.execute("DELETE FROM measures WHERE start != ?", (self._start,))
+
+
+def forget(folder: Path, hashes: Iterable[str], *, is_dry: bool) -> int:
+    """Takes out of the measures in a folder all that is known of media with these hashes; returns how many.
+
+    Args:
+        is_dry: only count.
+    """
+    column = "json_extract(facts, '$.media_sha256')"
+    return delete_rows(folder / MEASURES, "measures", column, hashes, is_dry=is_dry)
 
 
 def _take_downloads(rows: list[dict[str, Any]], ledger: Ledger) -> None:

@@ -16,6 +16,9 @@ DEFAULT_SALT = "behavior-llava"
 
 _DELETED = frozenset({"[deleted]", "[removed]"})
 
+_ANY_CASE = frozenset({"reddit"})
+"""Platforms on which Name and name are one account."""
+
 # A name is a bot's by itself only where "bot" stands apart: redd_bot, OkRedditBot, HelperBot_, 8bot. Names
 # such as abbotleather, 2Botter2Loop, THE_GREAT_SHAZBOT and arealhumannotabot are persons until they say
 # otherwise.
@@ -52,11 +55,16 @@ _PHONE = re.compile(
 )
 
 
-def hash_author(name: str | None, salt: str) -> str | None:
-    """The salted hash of a name: "u_" and 10 hex digits; None for no name and for a deleted account."""
+def hash_author(name: str | None, salt: str, platform: str = "") -> str | None:
+    """The salted hash of a name: "u_" and 10 hex digits; None for no name and for a deleted account.
+
+    Args:
+        platform: where the account is; on Reddit it is the same in capitals and small letters.
+    """
     if not name or name in _DELETED:
         return None
-    return "u_" + hashlib.sha256((salt + name).encode("utf-8", "replace")).hexdigest()[:10]
+    known = name.casefold() if platform in _ANY_CASE else name
+    return "u_" + hashlib.sha256((salt + known).encode("utf-8", "surrogatepass")).hexdigest()[:10]
 
 
 def author_kind(name: str | None, text: str | None, distinguished: str | None = None) -> AuthorKind:

@@ -218,7 +218,7 @@ def _address(record: Mapping[str, Any], url: str) -> str | None:
 def _channel(name: str | None, salt: str) -> str | None:
     """The subreddit; a profile page ("u_name") carries a person's name and is hashed."""
     if name and name.lower().startswith("u_"):
-        return people.hash_author(name[2:], salt)
+        return people.hash_author(name[2:], salt, "reddit")
     return name
 
 
@@ -246,7 +246,7 @@ def _post(record: Mapping[str, Any], salt: str, licence: str | None, where: str)
         upvote_ratio=raw_values.to_share(record.get("upvote_ratio")),
         num_comments=raw_values.to_count(record.get("num_comments")),
         is_nsfw=raw_values.to_bool(record.get("over_18")),
-        author_hash=people.hash_author(author, salt),
+        author_hash=people.hash_author(author, salt, "reddit"),
         author_kind=people.author_kind(author, f"{title}\n{text}", record.get("distinguished")),
         removed_by=_removed_by(record, text, title),
         licence=licence,
@@ -291,7 +291,7 @@ def parse_comment(
             id=record["id"],
             text=_said(body),
             score=None if record.get("score_hidden") else raw_values.to_int(record.get("score")),
-            author_hash=people.hash_author(author, salt),
+            author_hash=people.hash_author(author, salt, "reddit"),
             author_kind=people.author_kind(author, body, record.get("distinguished")),
             removed_by=_removed_by(record, body),
             parent_id=parent.removeprefix("t1_") if parent.startswith("t1_") else None,

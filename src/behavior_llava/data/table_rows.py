@@ -2,7 +2,7 @@
 
 The process that calls `cut` holds the file open and reads it once, in bounded memory; what it yields can be
 sent to another process, which makes cells of it. Every row is a dict by column or the Fault reason it is
-none, so that one broken row never hides the next.
+none, so that one broken row never hides the next; nor does one broken cell hide what its row refuses.
 """
 
 from __future__ import annotations
@@ -34,6 +34,24 @@ PIECE_BYTES, PIECE_ROWS = json_lines.BLOCK_BYTES, 8192
 """What one process reads at a time, about."""
 
 Rows = Iterator[tuple[int, dict[str, Any] | str]]
+
+
+class BrokenRow(str):
+    """The Fault reason of a row in which a cell is broken, and all its cells by column.
+
+    A broken cell stays as it is: half characters, or an object that is no value of any kind.
+    """
+
+    __slots__ = ("cells",)
+
+    cells: dict[str, Any]
+
+    @classmethod
+    def of(cls, reason: str, cells: dict[str, Any]) -> BrokenRow:
+        """The row that is broken for this reason."""
+        row = cls(reason)
+        row.cells = cells
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,7 @@ class ParquetPiece:
         columns = [_cells(column) for column in batch.columns]
         for place, cells in enumerate(zip(*columns, strict=True)):
             row = dict(zip(batch.schema.names, cells, strict=True))
-            yield self.number + place, "cell_broken" if _BROKEN in cells else row
+            yield self.number + place, BrokenRow.of("cell_broken", row) if _BROKEN in cells else row
 
 
 Piece = CsvPiece | JsonPiece | ParquetPiece
@@ -212,9 +230,10 @@ def _csv_pieces(
 
 
 def _csv_row(columns: tuple[str, ...], cells: list[str]) -> dict[str, Any] | str:
+    row = dict(zip(columns, cells, strict=True))
     if any("\ud800" <= letter <= "\udfff" for cell in cells if not cell.isascii() for letter in cell):
-        return "not_utf8"
-    return dict(zip(columns, cells, strict=True))
+        return BrokenRow.of("not_utf8", row)
+    return row
 
 
 # ---- JSON lines --------------------------------------------------------------------------------------------

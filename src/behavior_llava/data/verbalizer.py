@@ -181,6 +181,23 @@ class Template(Config):
             more={**words.more, **change.more},
         )
 
+    def asks(self, kind: str) -> dict[str, str]:
+        """The clauses of the question for a behavior: for the wording, and for parts that come first."""
+        behavior = behavior_of(kind, where=f"template {self.name}")
+        change = self.behaviors.get(kind, BehaviorChange())
+        clauses = {**behavior.ask, **change.ask}
+        return {key: clause for key, clause in clauses.items() if key.partition(".")[0] == self.wording}
+
+    def repeated_words(self, kinds: Sequence[str]) -> list[str]:
+        """What rows that say these kinds hold again and again, blanks included: a small model's tokenizer
+        learns these words whole. Of a behavior's further sentences only the template's own.
+        """
+        found = [self.question, self.question_behavior, self.separator]
+        for kind in kinds:
+            own = self.behaviors.get(kind, BehaviorChange())
+            found += [self.words(kind).sentence, *self.asks(kind).values(), *own.more.values()]
+        return found
+
     def params(self, kind: str) -> BaseModel:
         """How a behavior is measured in this template."""
         change = self.behaviors.get(kind)
@@ -352,9 +369,7 @@ def _first_words(text: str | None, most: int) -> str:
 
 
 def _clause(template: Template, kind: str, giver: Received) -> str:
-    behavior = behavior_of(kind, where=f"template {template.name}")
-    change = template.behaviors.get(kind)
-    asks = {**behavior.ask, **({} if change is None else change.ask)}
+    asks = template.asks(kind)
     value = value_of(template, kind, giver)
     part = None if value is None else next(iter(value))
     clause = asks.get(f"{template.wording}.{part}", asks[template.wording])

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -57,7 +59,8 @@ NUMBER_FIELDS: Mapping[str, Callable[[Any], Any]] = {
 TEXT_FIELDS = ("title", "description", "transcript", "category")
 WORD_FIELDS = ("channel", "media_url", "language", "removed_by", "licence")
 CLAIM_FIELDS = ("is_nsfw", "comments_disabled", "has_consent", "is_opted_out")
-REFUSALS = ("has_consent", "is_opted_out")
+REFUSALS: Mapping[str, bool] = {"has_consent": False, "is_opted_out": True}
+"""Claims with which people refuse, and what they say then."""
 CURVE_FIELDS = ("replay", "retention")
 COUNT_FIELDS = ("shares", "reactions")
 SHARE_FIELD = "saliency_objects"
@@ -90,10 +93,13 @@ class Config(BaseModel):
             and makes shares of it; `saliency_objects.<name>` takes the share of looks at it, 0..1, as it is;
             `recall` takes the share of viewers who knew it again, 0..1, and `recall_delay_s` the seconds till
             then; `has_consent` and `is_opted_out` take claims as `is_nsfw` does, and collect keeps no row
-            that says no to the one or yes to the other; `author_hash` takes the name and keeps its hash;
-            `media_kind` takes "image", "photo" or "video", other words are "not_media"; without it the suffix
-            of the path or the URL decides; `cohort` takes how many people a row's counts come from. A key of
-            the path (`channel=pics/`) counts as a column where the file has none of that name.
+            that says no to the one or yes to the other, nor one where nobody can read what it says: that is a
+            refusal, too, and is counted as "unreadable_claim"; `author_hash` takes the name and keeps its
+            hash; `media_kind` takes "image", "photo" or "video", other words are "not_media"; without it the
+            suffix of the path or the URL decides; `cohort` takes how many people a row's counts come from. A
+            key of the path (`channel=pics/`) counts as a column where the file has none of that name.
+        claims: words of claims besides yes, no, y, n, true, false, t, f, on, off, 1 and 0, in any case of
+            letters, and what they say: {ja: true, nein: false, unknown: null}; null says nothing.
         media: folder that media paths are relative to; by default the table's own, the folder that was
             searched, or what stands before the wildcards. A path that leads out of it is a Fault.
         min_cohort: rows whose counts come from fewer people, or from nobody knows how many, are refused as
@@ -110,6 +116,7 @@ class Config(BaseModel):
 
     path: Path | str
     columns: dict[str, str]
+    claims: dict[str, bool | None] = Field(default_factory=dict)
     media: Path | None = None
     min_cohort: int | None = Field(default=None, ge=1, validate_default=True)
     day_in_path: str | None = None
@@ -137,6 +144,25 @@ class Config(BaseModel):
             raise ValueError("columns must name a column for media_path, media_url or media_kind")
         return columns
 
+    @field_validator("claims")
+    @classmethod
+    def _words_say_one_thing(cls, claims: dict[str, bool | None]) -> dict[str, bool | None]:
+        found: dict[str, bool | None] = {}
+        for name, said in claims.items():
+            word = name.strip().casefold()
+            if not word:
+                raise ValueError("a blank word, which says nothing already")
+            if word in found:
+                raise ValueError(f"{word!r} stands twice")
+            try:
+                known = _claim(word, {})
+            except ValueError:
+                known = said
+            if known is not said:
+                raise ValueError(f"{word!r} is known and says {known}")
+            found[word] = said
+        return found
+
     @field_validator("min_cohort")
     @classmethod
     def _cohort_is_told(cls, size: int | None, info: ValidationInfo) -> int | None:
@@ -162,10 +188,13 @@ class _Unreadable(ValueError):
     """A cell that does not hold what its field needs; its text is the Fault's reason."""
 
 
+_NO_VALUE = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 def _cell(reason: str, convert: Callable[[Any], Any], value: Any) -> Any:
     try:
         return convert(value)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
+    except _NO_VALUE as fault:
         raise _Unreadable(reason) from fault
 
 
@@ -177,6 +206,22 @@ def _plain(value: Any) -> str | None:
     if text and "\x00" in text:
         raise ValueError("a word with a NUL")
     return (text.strip() or None) if text else None
+
+
+_CLAIM_WORDS = {"y": True, "t": True, "on": True, "n": False, "f": False, "off": False}
+
+
+def _claim(value: Any, own: Mapping[str, bool | None]) -> bool | None:
+    """What a claim says, by the table's own words and those everybody knows; None where it says nothing."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float) and math.isnan(value):  # how pandas writes a missing claim
+        return None
+    word = str(value).strip().casefold()
+    for words in (own, _CLAIM_WORDS):
+        if word in words:
+            return words[word]
+    return raw_values.to_bool(value)
 
 
 def _text(value: Any) -> str | None:
@@ -262,26 +307,56 @@ def _check_cohort(record: Mapping[str, Any], values: Mapping[str, Any], min_coho
         raise _Unreadable("cohort_too_small")
 
 
-def _refused(record: Mapping[str, Any], post_id: str) -> Post | None:
-    """The bare post of a row that says no: heard whatever else is wrong with the row. None for all others."""
-    claims = {name: _cell("not_a_boolean", raw_values.to_bool, record.get(name)) for name in REFUSALS}
-    if claims["has_consent"] is not False and not claims["is_opted_out"]:
+def _is_unreadable(record: Mapping[str, Any], name: str, own: Mapping[str, bool | None]) -> bool:
+    try:
+        _claim(record.get(name), own)
+    except _NO_VALUE:
+        return True
+    return False
+
+
+def _refused(record: Mapping[str, Any], own: Mapping[str, bool | None], platform: str) -> Post | None:
+    """The bare post of a row that says no, or something nobody can read: heard whatever else is wrong with
+    the row. None for all others.
+    """
+    claims = {
+        name: refusal if _is_unreadable(record, name, own) else _claim(record.get(name), own)
+        for name, refusal in REFUSALS.items()
+    }
+    if all(claims[name] is not refusal for name, refusal in REFUSALS.items()):
         return None
     try:
         retrieved_utc = _cell("not_a_number", raw_values.to_utc, record.get("retrieved_utc"))
     except _Unreadable:
         retrieved_utc = None
     # the kind of media is nobody's business any more: collect drops the post and keeps what it said
-    return Post(id=post_id, source="table", media_kind="image", retrieved_utc=retrieved_utc, **claims)
+    return Post(
+        id=_id(record, platform),
+        source="table",
+        media_kind="image",
+        retrieved_utc=retrieved_utc,
+        has_consent=claims["has_consent"],
+        is_opted_out=claims["is_opted_out"],
+    )
 
 
-def _post(
-    record: Mapping[str, Any], platform: str, salt: str, licence: str | None, min_cohort: int | None
-) -> Post:
+def _id(record: Mapping[str, Any], platform: str) -> str:
     identifier = _cell("id_broken", _plain, record.get("id"))
     if identifier is None:
         raise _Unreadable("id_missing")
-    if (refused := _refused(record, f"{platform}:{identifier}")) is not None:
+    return f"{platform}:{identifier}"
+
+
+def _post(
+    record: Mapping[str, Any],
+    platform: str,
+    salt: str,
+    licence: str | None,
+    min_cohort: int | None,
+    claims: Mapping[str, bool | None],
+) -> Post:
+    post_id = _id(record, platform)
+    if (refused := _refused(record, claims, platform)) is not None:
         return refused
 
     def read(names: tuple[str, ...], reason: str, convert: Callable[[Any], Any]) -> None:
@@ -300,7 +375,7 @@ def _post(
     if min_cohort is not None:
         _check_cohort(record, values, min_cohort)
     read(TEXT_FIELDS, "not_a_text", _text)
-    read(CLAIM_FIELDS, "not_a_boolean", raw_values.to_bool)
+    read(CLAIM_FIELDS, "not_a_boolean", partial(_claim, own=claims))
     read(CURVE_FIELDS, "curve_broken", lambda value: _curve(value, values.get("duration_s")))
     read(("saliency_tiles",), "tiles_broken", _tiles)
     for name in DOTTED_FIELDS:
@@ -309,11 +384,11 @@ def _post(
     values["licence"] = values.get("licence") or licence
     author = _cell("not_a_text", _plain, record.get("author_hash"))
     return Post(
-        id=f"{platform}:{identifier}",
+        id=post_id,
         source="table",
         media_kind=kind,
         media_path=path,
-        author_hash=people.hash_author(author, salt),
+        author_hash=people.hash_author(author, salt, platform),
         author_kind=people.author_kind(author, values.get("title")),
         comments=_cell("not_a_text", _comments, record.get("comments")),
         **values,
@@ -327,11 +402,15 @@ def parse(
     salt: str = people.DEFAULT_SALT,
     licence: str | None = None,
     min_cohort: int | None = None,
+    claims: Mapping[str, bool | None] = MappingProxyType({}),
     where: str = "",
 ) -> Post | Fault:
-    """One row, its cells by Post field, to a Post whose media path is still as the table gives it."""
+    """One row, its cells by Post field, to a Post whose media path is still as the table gives it.
+
+    Of a row that refuses, or whose refusal cannot be read, the bare post.
+    """
     try:
-        return _post(record, platform, salt, licence, min_cohort)
+        return _post(record, platform, salt, licence, min_cohort, claims)
     except _Unreadable as fault:
         return Fault(str(fault), where)
 
@@ -432,23 +511,19 @@ def _retrieved_utc(config: Config, file: stores.File) -> int | None:
 
 
 def read(config: Config, piece: Piece) -> Iterator[Post | Fault]:
-    """A post or a Fault for each row."""
+    """A post or a Fault for each row; beside a refusal that could not be read, its Fault, too."""
     for number, row in piece.rows.rows():
         where = f"{piece.name}:{number}"
-        if isinstance(row, str):
+        if isinstance(row, str) and not isinstance(row, table_rows.BrokenRow):
             yield Fault(row, where)
             continue
+        cells = row if isinstance(row, dict) else row.cells
         record = {
-            field: row[column] if column in row else piece.given.get(column)
+            field: cells[column] if column in cells else piece.given.get(column)
             for field, column in config.columns.items()
         }
-        post = parse(
-            record,
-            platform=config.platform,
-            salt=config.salt,
-            licence=config.licence,
-            min_cohort=config.min_cohort,
-            where=where,
+        post = (
+            _row(config, record, where) if isinstance(row, dict) else _of_broken(config, record, row, where)
         )
         if isinstance(post, Post):
             if post.retrieved_utc is None and piece.retrieved_utc is not None:
@@ -456,6 +531,29 @@ def read(config: Config, piece: Piece) -> Iterator[Post | Fault]:
             if post.media_path is not None and piece.media is not None:
                 post = _resolved(post, piece.media, where)
         yield post
+        if isinstance(post, Post) and any(_is_unreadable(record, name, config.claims) for name in REFUSALS):
+            yield Fault("unreadable_claim", where)
+
+
+def _row(config: Config, record: Mapping[str, Any], where: str) -> Post | Fault:
+    return parse(
+        record,
+        platform=config.platform,
+        salt=config.salt,
+        licence=config.licence,
+        min_cohort=config.min_cohort,
+        claims=config.claims,
+        where=where,
+    )
+
+
+def _of_broken(config: Config, record: Mapping[str, Any], reason: str, where: str) -> Post | Fault:
+    """What a row with a broken cell refuses, or the Fault it is."""
+    try:
+        refused = _refused(record, config.claims, config.platform)
+    except _Unreadable:  # nobody can tell whose it is
+        refused = None
+    return Fault(str(reason), where) if refused is None else refused
 
 
 def _resolved(post: Post, media: Path, where: str) -> Post | Fault:
@@ -512,6 +610,10 @@ EXAMPLES = (
     ({"id": "7", "media_path": "a.txt"}, "not_media"),
     ({"id": "7", "media_kind": "status"}, "not_media"),
     ({"id": "7", "media_path": "a.mp4", "is_nsfw": "perhaps"}, "not_a_boolean"),
+    (
+        {"id": "7", "media_path": "a.mp4", "is_opted_out": "perhaps", "title": "what they wrote"},
+        Post(id="table:7", source="table", media_kind="image", is_opted_out=True),
+    ),
 )
 
 SOURCE = Source(config=Config, parts=list_parts, pieces=pieces, read=read, parse=parse, examples=EXAMPLES)

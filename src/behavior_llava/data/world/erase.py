@@ -48,7 +48,7 @@ def _authored(folder: Path) -> Iterator[tuple[str, str | None]]:
     """Every post that has an author, with their hash."""
     for path in sorted(folder.glob("reddit/RS_*.zst")):
         for record in _records(path):
-            yield f"reddit:{record['id']}", people.hash_author(record["author"], SALT)
+            yield f"reddit:{record['id']}", people.hash_author(record["author"], SALT, "reddit")
     for path in sorted(folder.glob("youtube/*.info.json")):
         info = json.loads(path.read_text(encoding="utf-8"))
         yield f"youtube:{info['id']}", youtube_records.author(SALT, info["channel_id"], info["channel"])
@@ -78,7 +78,7 @@ def _dumps(folder: Path, is_gone: IsGone, has_author: HasAuthor, is_dry: bool) -
 
     def is_gone_comment(record: dict[str, Any]) -> bool:
         post = f"reddit:{record['link_id'].removeprefix('t3_')}"
-        return is_gone(post) or has_author(people.hash_author(record["author"], SALT))
+        return is_gone(post) or has_author(people.hash_author(record["author"], SALT, "reddit"))
 
     def is_gone_post(record: dict[str, Any]) -> bool:
         return is_gone(f"reddit:{record['id']}")
