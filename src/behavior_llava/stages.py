@@ -183,7 +183,7 @@ class Run:
         elif captions.model is not None:
             auto.check(captions.model)
         if self.config.build.speech is not None:
-            speech.check(self.config.build.speech.model)
+            speech.check(self.config.build.speech.model, self.config.build.speech.language)
 
     def _check_benchmarks(self) -> None:
         known, settings = benchmarks.all_tasks(), self.config.evaluate
@@ -401,7 +401,7 @@ class Run:
         settings = self.config.base
         config = {
             "base": settings.model_dump(mode="json"),
-            "words": self._template_words(),
+            "words": self.template.repeated_words(self.config.build.kinds),
             "limit": self.limit,
         }
         inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
@@ -413,7 +413,8 @@ class Run:
                 learned = start / "tower.json"
                 if not learned.exists():
                     random = stage.folder / "random"
-                    base.build_tiny(settings.tiny, rows, self._template_words(), random, seed=seed)
+                    words = self.template.repeated_words(self.config.build.kinds)
+                    base.build_tiny(settings.tiny, rows, words, random, seed=seed)
                     model = self.load(random)
                     seen = [row for values in rows.values() for row in values]
                     told = tower.pretrain(model, seen, settings.tower, stage.folder / "tower", seed=seed)
@@ -441,15 +442,6 @@ class Run:
         ordered = base.ordered(rows, ratio, epochs=settings.epochs, seed=seed, step_rows=step_rows)
         return train(self.load(start), ordered, settings, folder, seed=seed, label=label)
 
-    def _template_words(self) -> list[str]:
-        template = self.template
-        words = [template.question, template.question_behavior, template.separator]
-        for kind in self.config.build.kinds:
-            words.append(template.words(kind).sentence)
-            behavior = verbalizer.behavior_of(kind, where="build.behaviors")
-            words += [text for key, text in behavior.ask.items() if key.partition(".")[0] == template.wording]
-        return words
-
     def describing(self, seed: int) -> blift.Describing:
         """Who describes the media of the kept posts."""
         config = self.config.build.captions
@@ -475,10 +467,10 @@ class Run:
         )
 
     def _identity(self, place: str) -> str:
-        """The weights of a model folder, or the name of one on the hub."""
+        """The weights of a model folder, or the name and commit of one on the hub."""
         if place not in self._identities:
             folder = Path(place)
-            self._identities[place] = auto.weights_hash(folder) if folder.is_dir() else place
+            self._identities[place] = auto.weights_hash(folder) if folder.is_dir() else auto.on_hub(place)
         return self._identities[place]
 
     @cached_property
@@ -498,7 +490,9 @@ class Run:
         return RemoteModel(self.config.build.captions.endpoint, self.store)
 
     def captions(self, seed: int) -> Stage:
-        """What every scene of the kept posts shows and what is said in them, in words."""
+        """What every scene of the kept posts shows and what is said in them, in words; and the posts that can
+        be said with these words.
+        """
         selected, described = self.selected(), self.describing(seed)
         build = self.config.build
         config = {
@@ -511,6 +505,7 @@ class Run:
             "speech": None
             if build.speech is None
             else build.speech.model_dump(mode="json", exclude={"device"}),
+            "rows": blift.ROWS_FORMAT,
         }
         inputs: dict[str, Stage | str] = {"writer": described.captions.identity, "posts": selected}
         if described.ears is not None:
@@ -520,24 +515,21 @@ class Run:
                 posts = selected.manifest()["kept"]
                 facts |= described.describe(selected.folder, self.viewer, build, posts)
                 self._writer = None  # not beside the models that are trained
+                if build.captions.endpoint is not None:
+                    log.info("%s: %s", described.captions.identity, self._remote.usage.told())
+                left_out = blift.write_rows(selected.folder, self.viewer, described, stage.folder)
+                facts["left_out"] = left_out
+                for split, reasons in left_out.items():
+                    log.info("%s posts of %s are left out: %s", sum(reasons.values()), split, reasons)
         return stage
 
-    def rows(self, seed: int, split: str) -> list[blift.Row]:
+    def rows(self, seed: int, split: str) -> blift.Rows:
         """The posts of a split, ready to be said."""
-        key = f"_rows_{seed}_{split}"
-        if not hasattr(self, key):
-            selected, described = self.selected(), self.describing(seed)
-            self.captions(seed)
-            found, left_out = blift.rows_of(selected.folder, self.viewer, described, split)
-            if left_out:
-                log.info("%s posts of %s are left out: %s", sum(left_out.values()), split, dict(left_out))
-            setattr(self, key, (found, left_out))
-        return getattr(self, key)[0]
+        return blift.Rows(blift.rows_path(self.captions(seed).folder, split))
 
     def left_out(self, seed: int, split: str) -> dict[str, int]:
         """Why posts of a split cannot be said: reason -> posts."""
-        self.rows(seed, split)
-        return dict(getattr(self, f"_rows_{seed}_{split}")[1])
+        return self.captions(seed).manifest()["left_out"].get(split, {})
 
     def arm(self, name: str, seed: int) -> Stage:
         """What one arm learns."""
@@ -575,9 +567,10 @@ class Run:
                         where=stage.folder,
                         remedy="where captions are missing, train the base longer; else collect more posts",
                     )
+                self._save_saw(stage.folder, meaning, rows, drawn)
                 if meaning.says == "received":
                     left = blift.agreement(self.template, kinds, rows, drawn)
-                    facts["agreement"] = {key: getattr(left, key) for key in left.__slots__}
+                    facts["agreement"] = left.told()
                     facts["shared_with_donor"] = dict(drawn.num_by_level)
         return stage
 
@@ -633,8 +626,11 @@ class Run:
         }
         with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
+                # before the training: where that is cut off, a checkpoint has seen them
+                part = stage.folder / f"{ledger.SAW}.part"
+                shutil.copyfile(built.folder / ledger.SAW, part)
+                part.replace(stage.folder / ledger.SAW)
                 own = blift.load(built.folder / "examples.parquet")
-                self._save_saw(stage.folder, name, seed, own)
                 others = self.instruction_rows() if settings.ratio else {}
                 ratio = {"behavior": float(len(own))}
                 total = sum(map(len, others.values()))
@@ -643,20 +639,23 @@ class Run:
                 facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label)
         return str(stage.folder / "model"), stage
 
-    def _save_saw(self, folder: Path, name: str, seed: int, own: Sequence[Example]) -> None:
-        """Writes down, as one-way hashes, whose data an arm is trained on: its posts, their authors, and
-        where it says behavior everyone who commented, on the posts or on those whose behavior they got.
+    def _save_saw(self, folder: Path, arm: arms.Arm, rows: Sequence[blift.Row], drawn: arms.Exchange) -> None:
+        """Writes down, as one-way hashes, whose data an arm learns from: its posts, their authors, and where
+        it says behavior everyone who commented, on the posts or on those whose behavior they got.
         """
-        arm = arms.arm(name, self.config.build.kinds, where="arms")
-        rows = {row.item.post.id: row.item.post for row in self.rows(seed, "train")}
-        ids = {example.id for example in own}
-        if arm.says == "received":
-            ids = set(rows)  # a donor may be any of them
-        posts = [rows[post_id] for post_id in sorted(ids)]
-        authors = {post.author_hash for post in posts}
-        if arm.says in ("own", "received"):
-            authors |= {comment.author_hash for post in posts for comment in post.comments}
-        ledger.save_saw(folder, ids, authors)
+        # a donor may be any of them
+        excluded = frozenset() if arm.says == "received" else frozenset(drawn.excluded)
+
+        def posts() -> Iterator[Post]:
+            return (row.item.post for row in rows if row.item.post.id not in excluded)
+
+        def authors() -> Iterator[str | None]:
+            for post in posts():
+                yield post.author_hash
+                if arm.says in ("own", "received"):
+                    yield from (comment.author_hash for comment in post.comments)
+
+        ledger.save_saw(folder, (post.id for post in posts()), authors())
 
     # ---- evaluation ----
 
@@ -735,7 +734,7 @@ class Run:
         kinds = self.config.build.kinds
         for row, example, given in blift.heldout(self.template, kinds, self.rows(seed, "heldout")):
             giver = verbalizer.Received(row.item.post, row.scenes)
-            values = {kind: verbalizer.value_of(self.template, kind, giver) for kind in kinds}
+            values = {kind: blift.sayable(self.template, kind, giver) for kind in kinds}
             found.append(
                 evaluator.HeldOut(
                     post_id=row.item.post.id,

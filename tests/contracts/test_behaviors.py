@@ -31,10 +31,10 @@ from behavior_llava.core.schema import (
     Value,
     label_age_s,
 )
-from behavior_llava.data import behaviors, counts, curves, verbalizer
+from behavior_llava.data import behaviors, blift, counts, curves, verbalizer
 from behavior_llava.data.behaviors import comments, likes, replay, retention
 from behavior_llava.data.plain_text import one_line
-from behavior_llava.data.verbalizer import SceneWords, load_template
+from behavior_llava.data.verbalizer import Received, SceneWords, load_template
 from behavior_llava.evaluation.metrics import METRICS
 
 FOUND: dict[str, Behavior[Any]] = discover.find("data.behaviors", "BEHAVIOR")
@@ -244,6 +244,48 @@ def test_its_metric_calls_its_own_values_the_best(kind: str) -> None:
         assert score == pytest.approx(
             best, abs=0.1 if name in ("order_correlation", "share_overlap") else 0.01
         )
+
+
+def sayable(kind: str, template: str = "short", **columns: Any) -> Value | None:
+    giver = Received(Post(**{**PROVENANCE, **columns}), ())
+    return blift.sayable(load_template(template), kind, giver)
+
+
+def test_a_list_is_compared_as_far_as_it_can_be_said() -> None:
+    """In the short wording two ways of sharing, three reactions and three objects are said."""
+    shared = {"WHATS_APP": 50, "COPY_PASTE": 30, "FACEBOOK": 15, "TWITTER": 5, "FAX": 0}
+    assert sayable("shares", shares=shared) == {
+        "num_shares": 100,
+        "services": {"whats app": 0.5, "copy paste": 0.3},
+    }
+    assert sayable("reactions", reactions={"love": 61, "haha": 20, "wow": 12, "sad": 7}) == {
+        "num_reactions": 100,
+        "reaction_kinds": {"love": 0.61, "haha": 0.2, "wow": 0.12},
+    }
+    seen = {"dog": 0.4, "cat": 0.3, "car": 0.2, "tree": 0.06, "sky": 0.04}
+    objects = sayable("saliency_objects", saliency_objects=seen)
+    assert objects == {"object_order": ("dog", "cat", "car")}
+    assert sayable("saliency_objects", "paper", saliency_objects=seen) == {
+        "object_order": ("dog", "cat", "car", "tree", "sky")
+    }
+    # what was said of it, read back, is then all that could be said
+    read = FOUND["saliency_objects"].read_back("Objects: dog, cat, car.")
+    assert read == objects
+    assert METRICS["order_correlation"].score([(read or {})["object_order"]], [("dog", "cat", "car")]) == 1.0
+
+
+def test_what_is_no_list_is_compared_whole_and_not_rounded() -> None:
+    assert sayable("shares", shares={"all": 7}) == {"num_shares": 7}
+    assert sayable("shares", shares=None) is None
+    assert sayable("recall", recall=1 / 3) == {"recall": 1 / 3}
+    tiles = (0.1, 0.2, 0.0, 0.05, 0.4, 0.05, 0.0, 0.2, 0.0)
+    order = (sayable("saliency_tiles", saliency_tiles=tiles) or {})["tile_order"]
+    assert len(order) == 9
+    curve = Curve((0.0, 1.0), (1.0, 2.0), (1 / 3, 2 / 3))
+    giver = Received(Post(**PROVENANCE, replay=curve), (SceneWords(0.0, 1.0, "a"), SceneWords(1.0, 2.0, "b")))
+    assert blift.sayable(load_template("short"), "replay", giver) == verbalizer.value_of(
+        load_template("short"), "replay", giver
+    )
 
 
 # ---- ten thousand random posts -----------------------------------------------------------------------------

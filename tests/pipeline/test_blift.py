@@ -18,6 +18,7 @@ import yaml
 import zstandard
 
 from behavior_llava.core import discover
+from behavior_llava.data import ledger
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +96,44 @@ def test_every_kind_is_said_and_read_back(built: Path) -> None:
             assert behaviors[kind].read_back(row["completion"]) is not None
     assert set(said) == names
     assert min(said.values()) >= 15
+
+
+def test_what_shuffling_left_is_told_of_every_kind(built: Path) -> None:
+    manifest = json.loads((built / "build/arms/seed0/shuffled/manifest.json").read_text(encoding="utf-8"))
+    told = manifest["agreement"]
+    assert told["num_likes"] >= 30
+    pairs = {name.partition(":")[0]: value for name, value in told.items() if ": pairs" in name}
+    assert set(pairs) == {kind if isinstance(kind, str) else next(iter(kind)) for kind in KINDS} - {
+        "likes",
+        "comments",
+    }
+    assert min(pairs.values()) >= 10
+    assert all(-1 <= value <= 1 for name, value in told.items() if ": " in name and ": pairs" not in name)
+
+
+def test_every_arm_tells_by_hashes_whose_data_it_holds(built: Path) -> None:
+    posts = {
+        row["id"]: row
+        for file in (built / "build/posts/posts").iterdir()
+        for row in pq.read_table(file, columns=["id", "author_hash"]).to_pylist()
+    }
+    wrote: dict[str, set[str]] = {}
+    for file in (built / "build/posts/comments").iterdir():
+        for row in pq.read_table(file, columns=["post_id", "author_hash"]).to_pylist():
+            wrote.setdefault(row["post_id"], set()).add(row["author_hash"])
+    train = set(pq.read_table(next((built / "blift/data").glob("train-*")), columns=["id"])["id"].to_pylist())
+    for arm in ("content_only", "shuffled", "behavior"):
+        folder = built / "build/arms/seed0" / arm
+        ids = set(pq.read_table(folder / "examples.parquet", columns=["id"])["id"].to_pylist())
+        assert len(ids) >= 60
+        ids = train if arm == "shuffled" else ids  # a donor may be any of them
+        people = {posts[post]["author_hash"] for post in ids}
+        if arm != "content_only":
+            people = people.union(*(wrote.get(post, ()) for post in ids))
+        expected = {ledger.post_key(post) for post in ids}
+        expected |= {ledger.author_key(person) for person in people - {None}}
+        saw = pq.read_table(folder / ledger.SAW)["sha256"].to_pylist()
+        assert [key.hex() for key in saw] == sorted(expected)
 
 
 def test_a_title_that_is_asked_for_is_told_in_no_arm(built: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from behavior_llava.core import discover
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Adjusted, Comment, Curve, Post
 from behavior_llava.data import arms
@@ -292,3 +293,74 @@ def test_amounts_of_every_form_are_compared(sentence: str) -> None:
 
 def test_amounts_that_do_not_vary_have_no_correlation() -> None:
     assert arms.agreement([(text(5), text(5))] * 4).like_correlation is None
+
+
+def other_kinds(pairs: list[tuple[str, str]], *kinds: str) -> dict[str, dict[str, tuple[int, float | None]]]:
+    """Kind -> part -> (pairs, agreement)."""
+    found = arms.agreement(pairs, ("likes", *kinds))
+    assert list(found.by_kind) == list(kinds)
+    return {
+        kind: {part: (left.pairs, left.value) for part, left in parts.items()}
+        for kind, parts in found.by_kind.items()
+    }
+
+
+def test_every_kind_is_compared_as_fits_its_parts() -> None:
+    pairs = [
+        (
+            "Remembered by 10%.\nShared 4 times: 75% mail, 25% sms.\nReplay: 0.1 0.5 1.0\nObjects: dog, cat.",
+            "Remembered by 30%.\nShared 9 times: 50% mail, 50% fax.\nReplay: 1.0 0.5 0.1\nObjects: dog, car.",
+        ),
+        (
+            "Remembered by 20%.\nShared 5 times.\nReplay: 0.10 0.50 1.00\nObjects: dog, cat.",
+            "Remembered by 50%.\nShared 7 times.\nReplay: 0.20 0.60 1.00\nObjects: cat, dog.",
+        ),
+        (
+            "Remembered by 40%.\nShared 6 times.\nReplay: 0.10 0.50\nTitle: A hat",
+            "Remembered by 90%.\nShared 8 times.\nReplay: 0.10 0.50 1.00\nTitle: A hat",
+        ),
+        ("Title: A hat", "Title: Two hats\nRemembered by 3%."),
+    ]
+    found = other_kinds(pairs, "recall", "shares", "replay", "saliency_objects", "titles", "retention")
+    # both sides rise together; among all six, own ranks are 1, 2, 4 and received ones 3, 5, 6
+    own, received = np.array([1, 2, 4]) / 6, np.array([3, 5, 6]) / 6
+    assert found["recall"] == {"recall": (3, pytest.approx(np.corrcoef(own, received)[0, 1]))}
+    assert found["shares"]["num_shares"] == (3, pytest.approx(np.corrcoef([1, 2, 3], [6, 4, 5])[0, 1]))
+    assert found["shares"]["services"] == (1, pytest.approx(0.5))  # half by mail, a quarter of it not
+    second = np.corrcoef([0.1, 0.5, 1.0], [0.2, 0.6, 1.0])[0, 1]
+    first = np.corrcoef([0.1, 0.5, 1.0], [1.0, 0.5, 0.1])[0, 1]
+    assert found["replay"] == {"replay": (2, pytest.approx((first + second) / 2))}  # the third has no partner
+    assert found["saliency_objects"] == {"object_order": (2, pytest.approx(0.5))}
+    assert found["titles"] == {"title": (2, pytest.approx(0.5))}
+    assert found["retention"] == {}
+
+
+def test_curves_that_do_not_vary_are_counted_and_have_no_agreement() -> None:
+    found = other_kinds([("Replay: 0.50 0.50 0.50", "Replay: 0.10 0.50 1.00")], "replay")
+    assert found == {"replay": {"replay": (1, None)}}
+    assert other_kinds([("Remembered by 5%.", "Remembered by 5%.")], "recall") == {
+        "recall": {"recall": (1, None)}
+    }
+
+
+def test_what_is_told_names_every_kind() -> None:
+    pairs = [(f"Remembered by {n}%.", f"Remembered by {n}%.") for n in (10, 20)]
+    told = arms.agreement(pairs, ("likes", "recall", "replay")).told()
+    assert told == {
+        "num_likes": 0,
+        "num_comments": 0,
+        "same_like_bucket": None,
+        "like_correlation": None,
+        "identical_comments": None,
+        "recall: pairs of posts compared by their recall": 2,
+        "recall: rank correlation of own and received, recall": pytest.approx(1.0),
+        "replay: pairs of posts compared": 0,
+    }
+
+
+def test_every_metric_of_a_behavior_has_a_way_to_compare_pairs() -> None:
+    behaviors = discover.find("data.behaviors", "BEHAVIOR")
+    assert len(behaviors) >= 11
+    for kind, behavior in behaviors.items():
+        if kind not in ("likes", "comments"):
+            assert set(behavior.metrics.values()) <= set(arms._MEASURES)

@@ -573,3 +573,26 @@ def test_ray_gives_the_same_values(tmp_path: Path) -> None:
     native, ray = (pq.read_table(tmp_path / f"{runner}.parquet") for runner in ("native", "ray"))
     assert native.num_rows == 5000
     assert native.equals(ray)
+
+
+# ---- what comes out beside ---------------------------------------------------------------------------------
+
+
+def test_columns_beside_stay_with_their_posts() -> None:
+    rows = [
+        post(
+            f"p{number}", number, source="s" if number % 2 else "t", title=None if number % 3 else str(number)
+        )
+        for number in range(40)
+    ]
+    plain = adjusted(rows)
+    found = exposure.adjust(
+        table(rows), exposure.Config(min_posts=3), beside=("split", "title", "created_utc")
+    )
+    assert found.column_names == ["id", "split", "title", "created_utc", "adjusted"]
+    out = {row["id"]: row for row in found.to_arrow().to_pylist()}
+    assert len(out) == 40
+    for row in rows:
+        told = out[row["id"]]
+        assert [told[name] for name in ("split", "title", "created_utc")] == ["train", row["title"], 1000]
+        assert {item.pop("count"): item for item in told["adjusted"]} == plain[row["id"]]

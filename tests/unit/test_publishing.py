@@ -24,9 +24,9 @@ from PIL import Image
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Adjusted, Comment, Curve, Example, Media, Post, post_row
-from behavior_llava.data import instruction, publishing
+from behavior_llava.data import data_card, instruction, publishing
 from behavior_llava.data.comment_signals import measure
-from behavior_llava.data.data_card import CardFacts
+from behavior_llava.data.data_card import CardFacts, Tally
 from behavior_llava.data.publishing import Sample, publish
 from behavior_llava.data.scenes import Colors
 from behavior_llava.data.splits import Config as SplitConfig
@@ -557,6 +557,26 @@ def test_samples_that_cannot_be_meant_are_refused(
 
 
 # ---- the card ----------------------------------------------------------------------------------------------
+
+
+def test_it_is_counted_within_which_group_percentiles_were_taken() -> None:
+    tally = Tally()
+    for number, adjusted in enumerate(
+        [
+            {"num_likes": Adjusted(0.1, "channel"), "score": Adjusted(0.2, "source")},
+            {"num_likes": Adjusted(0.3, "channel and age"), "score": Adjusted(None, None)},
+            {"num_likes": Adjusted(0.5, "channel")},
+            None,
+        ]
+    ):
+        post = Post(id=str(number), source="x", media_kind="image", adjusted=adjusted)
+        tally.add(Example(str(number), "p", "c"), post, "train", {})
+    assert data_card.WITHIN == ("channel and age", "channel", "age", "source")
+    assert data_card._within_rows(tally) == [
+        {"count": "num_likes", "within": [1, 2, 0, 0], "nowhere": 0},
+        {"count": "score", "within": [0, 0, 0, 1], "nowhere": 1},
+    ]
+    assert data_card._within_rows(Tally()) == []
 
 
 def cells(card: str, heading: str) -> list[list[str]]:

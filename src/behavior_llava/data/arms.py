@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -20,7 +21,7 @@ from scipy import stats
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import MediaKind, Post
 from behavior_llava.data.behaviors import comments, likes
-from behavior_llava.data.verbalizer import Received, SceneLike, Template, value_of
+from behavior_llava.data.verbalizer import Received, SceneLike, Template, behavior_of, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,7 @@ class Agreement:
         like_correlation: Spearman's, of own and received amounts ranked within their form.
         identical_comments: share of received comments that the post's own viewers wrote too, in the same
             words.
+        by_kind: the other kinds -> part of theirs -> its agreement; none for a part that no pair shares.
     """
 
     num_likes: int
@@ -296,41 +298,152 @@ class Agreement:
     same_like_bucket: float | None
     like_correlation: float | None
     identical_comments: float | None
+    by_kind: Mapping[str, Mapping[str, PartAgreement]] = field(default_factory=dict)
+
+    def told(self) -> dict[str, float | None]:
+        """All of it as what is compared -> how much, for the manifest and the report."""
+        found: dict[str, float | None] = {
+            name: getattr(self, name) for name in self.__slots__ if name != "by_kind"
+        }
+        for kind, parts in self.by_kind.items():
+            if not parts:
+                found[f"{kind}: pairs of posts compared"] = 0
+            for part, left in parts.items():
+                name = part.replace("_", " ")
+                found[f"{kind}: pairs of posts compared by their {name}"] = left.pairs
+                found[f"{kind}: {left.measure}, {name}"] = left.value
+        return found
 
 
-def agreement(pairs: Iterable[tuple[str, str]]) -> Agreement:
+@dataclass(frozen=True, slots=True)
+class PartAgreement:
+    """What is left in one part of a kind of behavior, e.g. in recall.recall.
+
+    Attributes:
+        pairs: of posts that both said it, of curves only those over equally many scenes.
+        measure: what the value is, in words.
+        value: of -1..1 or 0..1; None where it is undefined.
+    """
+
+    pairs: int
+    measure: str
+    value: float | None
+
+
+_BY_HAND = ("likes", "comments")
+
+
+def agreement(pairs: Iterable[tuple[str, str]], kinds: Sequence[str] = _BY_HAND) -> Agreement:
     """What post and donor agree in, from the behavior texts as they are said.
+
+    Of kinds other than likes and comments: numbers by Spearman's correlation, curves by the mean over pairs
+    of Pearson's where both vary, shares by what own and received ones have in common, orders by the share of
+    pairs with the same first, texts by that of equal ones.
 
     Args:
         pairs: (own behavior text, received behavior text), without the description; read one at a time, of
-            which two numbers a pair are kept.
+            which a few numbers a pair are kept.
+        kinds: those said.
     """
-    amounts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    amounts: dict[str, tuple[array[float], array[float]]] = defaultdict(lambda: (array("d"), array("d")))
+    others = {
+        kind: (behavior_of(kind, where="build.behaviors"), dict[str, _Compared]())
+        for kind in kinds
+        if kind not in _BY_HAND
+    }
     num_comments = num_received = num_identical = 0
     for own_text, received_text in pairs:
         own, received = likes.read_back(own_text) or {}, likes.read_back(received_text) or {}
         for part in own.keys() & received.keys():
-            amounts[part].append((own[part], received[part]))
+            for kept, value in zip(amounts[part], (own[part], received[part]), strict=True):
+                kept.append(value)
         wrote, got = comments.read_back(own_text), comments.read_back(received_text)
         if wrote and got:
             own_words = {comment.casefold() for comment in wrote["comments"]}
             num_comments += 1
             num_received += len(got["comments"])
             num_identical += sum(comment.casefold() in own_words for comment in got["comments"])
+        for behavior, compared in others.values():
+            did, given = behavior.read_back(own_text) or {}, behavior.read_back(received_text) or {}
+            for part in (part for part in did if part in given):
+                compared.setdefault(part, _Compared(behavior.metrics[part])).add(did[part], given[part])
     same, ranks = [], []
     for values in amounts.values():
-        own_values, received_values = np.array(values, np.float64).T
+        own_values, received_values = (np.array(side, np.float64) for side in values)
         edges = np.quantile(own_values, (0.2, 0.4, 0.6, 0.8))
         same.append(np.searchsorted(edges, own_values) == np.searchsorted(edges, received_values))
-        shared = stats.rankdata(np.concatenate([own_values, received_values])) / (2 * len(own_values))
-        ranks.append(np.stack([shared[: len(own_values)], shared[len(own_values) :]]))
+        ranks.append(_shared_ranks(own_values, received_values))
     return Agreement(
-        num_likes=sum(len(values) for values in amounts.values()),
+        num_likes=sum(len(own) for own, _ in amounts.values()),
         num_comments=num_comments,
         same_like_bucket=float(np.mean(np.concatenate(same))) if same else None,
         like_correlation=_correlation(np.concatenate(ranks, axis=1)) if ranks else None,
         identical_comments=num_identical / num_received if num_received else None,
+        by_kind={
+            kind: {part: found.agreement() for part, found in sorted(compared.items())}
+            for kind, (_, compared) in others.items()
+        },
     )
+
+
+_RANKED = "rank correlation of own and received"
+_CURVE = "mean correlation of own and received curve"
+_MEASURES = {
+    "spearman": _RANKED,
+    "r2": _RANKED,
+    "curve_correlation": _CURVE,
+    "curve_error": _CURVE,
+    "share_overlap": "mean share that own and received have in common",
+    "order_correlation": "share of pairs with the same first",
+    "perplexity": "share of pairs with the same words",
+}
+"""By the metric that compares what is predicted of a part with what is true."""
+
+
+class _Compared:
+    """The pairs of one part, as the metric of that part has them compared; two numbers a pair are kept."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric, self._measure = metric, _MEASURES[metric]
+        self._pairs = 0
+        self._own, self._received = array("d"), array("d")
+        self._alike = array("d")
+
+    def add(self, own: Any, received: Any) -> None:
+        """Takes a pair; one of curves over other numbers of scenes is none."""
+        if self._measure == _CURVE and len(own) != len(received):
+            return
+        self._pairs += 1
+        if self._measure == _RANKED:
+            self._own.append(own)
+            self._received.append(received)
+        elif (alike := _alike(self._metric, own, received)) is not None:
+            self._alike.append(alike)
+
+    def agreement(self) -> PartAgreement:
+        """What is left in all of them."""
+        if self._measure == _RANKED:
+            value = _correlation(_shared_ranks(np.array(self._own), np.array(self._received)))
+        else:
+            value = float(np.mean(self._alike)) if self._alike else None
+        return PartAgreement(self._pairs, self._measure, value)
+
+
+def _alike(metric: str, own: Any, received: Any) -> float | None:
+    """How far one pair agrees; None where that is undefined."""
+    if metric == "share_overlap":
+        return sum(min(share, received.get(name, 0.0)) for name, share in own.items())
+    if metric == "order_correlation":
+        return float(own[0] == received[0])
+    if metric == "perplexity":
+        return float(own == received)
+    return _correlation(np.array([own, received], np.float64))
+
+
+def _shared_ranks(own: np.ndarray, received: np.ndarray) -> np.ndarray:
+    """Both sides ranked together, 0..1; two rows."""
+    shared = stats.rankdata(np.concatenate([own, received])) / (2 * len(own))
+    return np.stack([shared[: len(own)], shared[len(own) :]])
 
 
 def _correlation(pairs: np.ndarray) -> float | None:

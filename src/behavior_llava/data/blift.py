@@ -1,24 +1,27 @@
 """Collected posts to BLIFT rows: filters, splits, what is seen, captions, and each arm's Examples.
 
-`select` and `look` are the same for all arms and seeds; `captions` come from the seed's base model;
-`arm_rows` says what one arm learns from. Every arm has the same posts in the same order; only what is asked
-and said differs. Called by stages.py.
+`select` is the same for all arms and seeds; captions come from the seed's base model; `write_rows` keeps the
+posts that can be said with them, which everything later reads one by one as `Rows`; `arm_examples` says what
+one arm learns from. Every arm has the same posts in the same order; only what is asked and said differs.
+Called by stages.py.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import daft
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from daft import col, lit
@@ -35,9 +38,12 @@ from behavior_llava.core.schema import (
     Example,
     MediaKind,
     Post,
+    Value,
+    comment_rows,
     example_from_row,
     example_row,
     post_from_row,
+    post_row,
 )
 from behavior_llava.data import arms, describing, duplicates, funnel, publishing, scenes, verbalizer
 from behavior_llava.data.behaviors import replay, retention
@@ -45,8 +51,8 @@ from behavior_llava.data.curves import CurveParams
 from behavior_llava.data.exposure import EXPOSED, adjust
 from behavior_llava.data.exposure import Config as ExposureConfig
 from behavior_llava.data.scenes import SceneRule
+from behavior_llava.data.splits import SPLITS, assign
 from behavior_llava.data.splits import Config as SplitConfig
-from behavior_llava.data.splits import assign
 from behavior_llava.data.verbalizer import About, Received, SceneWords, Template
 from behavior_llava.data.viewing import View, Viewer
 from behavior_llava.data.world import words
@@ -259,24 +265,39 @@ def _of_source(
 
 
 def _divide(folder: Path, config: BuildConfig) -> dict[str, int]:
-    """Adds `split`, `cluster` and `adjusted` to the posts' files; returns the posts by split."""
+    """Adds `split`, `cluster` and `adjusted` to the posts' files; returns the posts by split.
+
+    What is found of the posts is written down by file, so that each file meets its own part alone.
+    """
     narrow = ("id", "channel", "created_utc", "media_kind", "media_sha256", "media_dhash")
     counted = ("source", "retrieved_utc", *EXPOSED)
     files = sorted(folder.iterdir())
-    posts = daft.read_parquet([str(file) for file in files]).select(*narrow, *counted)
+    posts = reduce(
+        daft.DataFrame.concat,
+        [
+            daft.read_parquet(str(file)).select(*narrow, *counted, lit(number).alias("_file"))
+            for number, file in enumerate(files)
+        ],
+    )
+    found = folder.with_name("found")
+    if found.exists():
+        shutil.rmtree(found)
     divided = assign(posts.select(*narrow), config.splits)
     divided = duplicates.cluster(divided, config.splits.max_distance)
-    places = divided.select("id", "split", "cluster").collect()
-    adjusted = adjust(posts.join(places, on="id"), config.exposure)
-    found = places.join(adjusted, on="id").collect()
-    for file in files:
+    divided.select("id", "split", "cluster").write_parquet(str(found / "places"))
+    places = daft.read_parquet(f"{found}/places/*.parquet")
+    adjusted = adjust(posts.join(places, on="id"), config.exposure, beside=("split", "cluster", "_file"))
+    adjusted.write_parquet(str(found / "adjusted"), partition_cols=["_file"])
+    for number, file in enumerate(files):
         table = pq.read_table(file)
-        rows = daft.from_arrow(table.drop_columns(["adjusted"])).join(found, on="id").sort("id")
+        own = daft.read_parquet(f"{found}/adjusted/_file={number}/*.parquet").exclude("_file")
+        rows = daft.from_arrow(table.drop_columns(["adjusted"])).join(own, on="id").sort("id")
         divided_rows = rows.to_arrow().select(_SELECTED.names).cast(_SELECTED)
         if divided_rows.num_rows != table.num_rows:
             raise RuntimeError(f"{file.name}: {table.num_rows} posts, {divided_rows.num_rows} with a split")
         chunks.write_table(file, divided_rows)
     counts = places.groupby("split").agg(col("id").count().alias("posts")).to_pydict()
+    shutil.rmtree(found)
     return dict(sorted(zip(counts["split"], counts["posts"], strict=True)))
 
 
@@ -404,34 +425,139 @@ class Row:
     about: About
 
 
-def rows_of(folder: Path, look: Viewer, described: Describing, split: str) -> tuple[list[Row], Counter[str]]:
-    """The posts of a split that can be said, and why the others cannot."""
-    found, left_out = [], Counter[str]()
-    with ExitStack() as open_while:
-        captions = open_while.enter_context(
-            describing.remembered(described.path, "captions", described.captions)
-        )
-        tags = ears = None
-        if described.tags is not None:
-            tags = open_while.enter_context(describing.remembered(described.path, "tags", described.tags))
-        if described.ears is not None:
-            ears = open_while.enter_context(describing.heard(described.path, described.ears))
-        for item, view in seen(folder, look):
-            if item.split != split:
-                continue
+ROWS_FORMAT = 1
+"""Of the files of `write_rows`; to be raised when what is kept of a post changes."""
+
+_Kept = tuple[
+    dict[str, Any],
+    list[dict[str, Any]],
+    str,
+    str,
+    View,
+    tuple[str, ...],
+    tuple[tuple[str, ...], ...] | None,
+]
+"""Rows of POSTS and COMMENTS, split, cluster, what is seen of the media, and captions and tags by scene; no
+tags where nobody was asked."""
+
+_ROWS = pa.schema([("row", pa.binary())])
+_BATCH = 1024
+
+
+def rows_path(folder: Path, split: str) -> Path:
+    """The file of `write_rows` with the posts of a split."""
+    return folder / f"rows-{split}.arrow"
+
+
+def write_rows(posts: Path, look: Viewer, described: Describing, folder: Path) -> dict[str, dict[str, int]]:
+    """Writes the posts that can be said to `folder`, a file a split, in their order; a batch a split is in
+    memory at a time.
+
+    Args:
+        posts: what `select` wrote.
+        look: by what is seen of their media.
+        described: by what that is in words.
+        folder: gets the files; see Rows.
+
+    Returns:
+        Split -> reason -> posts that cannot be said.
+    """
+    left_out: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    encode = msgspec.msgpack.Encoder().encode
+    with ExitStack() as stack:
+        files = {split: stack.enter_context(_RowsFile(rows_path(folder, split))) for split in SPLITS}
+        for item, view, texts, tagged in _described(posts, look, described, stack):
             if not isinstance(view, View):
-                left_out[str(view)] += 1
-                continue
-            texts = describing.captions_of(captions, view)
-            if texts is None or not all(texts):
-                left_out["no_caption"] += 1
-                continue
-            if ears is not None and view.kind == "video" and item.post.transcript is None:
-                speech = describing.speech_of(ears, view.sha256)
-                item = replace(item, post=replace(item.post, transcript=speech))
-            tagged = None if tags is None else describing.tags_of(tags, view)
-            found.append(Row(item, view, scene_words(view, texts, tagged), about(view)))
-    return found, left_out
+                left_out[item.split][str(view)] += 1
+            elif texts is None or not all(texts):
+                left_out[item.split]["no_caption"] += 1
+            else:
+                post = post_row(item.post), comment_rows(item.post)
+                files[item.split].add(encode((*post, item.split, item.cluster, view, texts, tagged)))
+    return {split: dict(sorted(reasons.items())) for split, reasons in left_out.items() if reasons}
+
+
+def _described(
+    posts: Path, look: Viewer, described: Describing, stack: ExitStack
+) -> Iterator[
+    tuple[Selected, View | str | None, tuple[str | None, ...] | None, tuple[tuple[str, ...], ...] | None]
+]:
+    """The kept posts, what is seen of their media, its captions and its tags; speech is in the transcript."""
+    captions = stack.enter_context(describing.remembered(described.path, "captions", described.captions))
+    tags = ears = None
+    if described.tags is not None:
+        tags = stack.enter_context(describing.remembered(described.path, "tags", described.tags))
+    if described.ears is not None:
+        ears = stack.enter_context(describing.heard(described.path, described.ears))
+    for item, view in seen(posts, look):
+        if not isinstance(view, View):
+            yield item, view, None, None
+            continue
+        if ears is not None and view.kind == "video" and item.post.transcript is None:
+            speech = describing.speech_of(ears, view.sha256)
+            item = replace(item, post=replace(item.post, transcript=speech))
+        tagged = None if tags is None else describing.tags_of(tags, view)
+        yield item, view, describing.captions_of(captions, view), tagged
+
+
+class _RowsFile:
+    """A file that Rows reads, while it is written; under its name only when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._part = path, path.with_suffix(".part")
+        self._waiting: list[bytes] = []
+
+    def __enter__(self) -> _RowsFile:
+        self._writer = pa.ipc.new_file(self._part, _ROWS)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._write()
+        self._writer.close()
+        if kind is None:
+            self._part.replace(self._path)
+
+    def add(self, row: bytes) -> None:
+        """Takes one encoded row."""
+        self._waiting.append(row)
+        if len(self._waiting) == _BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._writer.write_batch(pa.record_batch([pa.array(self._waiting, pa.binary())], schema=_ROWS))
+        self._waiting = []
+
+
+class Rows(Sequence[Row]):
+    """The posts of a split that can be said, read where they lie: one row in memory at a time.
+
+    Args:
+        path: of a file of `write_rows`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+        last = self._file.num_record_batches - 1
+        self._number = 0 if last < 0 else last * _BATCH + self._file.get_batch(last).num_rows
+        self._decode = msgspec.msgpack.Decoder(_Kept).decode
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __getitem__(self, place: Any) -> Any:
+        batch, inside = divmod(range(self._number)[place], _BATCH)
+        return self._row(self._file.get_batch(batch).column(0)[inside])
+
+    def __iter__(self) -> Iterator[Row]:
+        for number in range(self._file.num_record_batches):
+            yield from map(self._row, self._file.get_batch(number).column(0))
+
+    def _row(self, kept: pa.Scalar) -> Row:
+        post, comments, split, cluster, view, texts, tagged = self._decode(kept.as_py())
+        item = Selected(post_from_row(post, comments), split, cluster)
+        return Row(item, view, scene_words(view, texts, tagged), about(view))
 
 
 def scene_words(
@@ -456,7 +582,7 @@ def about(view: View) -> About:
 
 
 def heldout(
-    template: Template, kinds: Sequence[str], rows: Sequence[Row]
+    template: Template, kinds: Sequence[str], rows: Iterable[Row]
 ) -> Iterator[tuple[Row, Example, str]]:
     """Held-out posts with a behavior: (row, question and true answer, the answer's part before the
     behavior).
@@ -472,7 +598,25 @@ def heldout(
             )
 
 
-def samples(template: Template, kinds: Sequence[str], rows: Sequence[Row]) -> Iterator[publishing.Sample]:
+def sayable(template: Template, kind: str, giver: Received) -> Value | None:
+    """What a post's receivers did of a kind, as far as the template's words can say it: of a list only the
+    items that are said, because an answer can name no more. Numbers are not rounded.
+    """
+    value = verbalizer.value_of(template, kind, giver)
+    if value is None:
+        return None
+    behavior = verbalizer.behavior_of(kind, where=f"template {template.name}")
+    said = behavior.read_back(behavior.say(value, template.words(kind))) or {}
+    return {part: _cut(whole, said.get(part)) for part, whole in value.items()}
+
+
+def _cut(whole: Any, said: Any) -> Any:
+    if isinstance(said, Mapping):
+        return {name: share for name, share in whole.items() if name in said}
+    return whole[: len(said)] if isinstance(said, tuple) else whole
+
+
+def samples(template: Template, kinds: Sequence[str], rows: Iterable[Row]) -> Iterator[publishing.Sample]:
     """What the published data set holds of the posts of one split: own behavior, its age, both forms of
     curves.
     """
@@ -505,7 +649,7 @@ def _curves(post: Post, scenes: Sequence[SceneWords]) -> dict[str, tuple[float, 
 
 
 def usual_question(
-    template: Template, kinds: Sequence[str], rows: Sequence[Row], media_kind: MediaKind
+    template: Template, kinds: Sequence[str], rows: Iterable[Row], media_kind: MediaKind
 ) -> str:
     """What is asked most often of posts of this kind of media, without what is told of any one of them: the
     question for media that come without a post. All kinds where no row has such media.
@@ -522,7 +666,7 @@ def usual_question(
     return min(asked, key=lambda text: (-asked[text], text))
 
 
-def exchange(template: Template, kinds: Sequence[str], rows: Sequence[Row], *, seed: int) -> arms.Exchange:
+def exchange(template: Template, kinds: Sequence[str], rows: Iterable[Row], *, seed: int) -> arms.Exchange:
     """Who receives whose behavior in the shuffled arm; posts without any behavior are excluded from every
     arm.
     """
@@ -541,11 +685,13 @@ def agreement(
     template: Template, kinds: Sequence[str], rows: Sequence[Row], drawn: arms.Exchange
 ) -> arms.Agreement:
     """What signal is left between posts and the behavior they received."""
-    said = {
-        row.item.post.id: verbalizer.say_behavior(template, kinds, row.item.post, row.scenes)[0]
-        for row in rows
-    }
-    return arms.agreement((said[post], said[donor]) for post, donor in drawn.donors.items())
+    place = {row.item.post.id: number for number, row in enumerate(rows)}
+
+    def said(post: str) -> str:
+        row = rows[place[post]]
+        return verbalizer.say_behavior(template, kinds, row.item.post, row.scenes)[0]
+
+    return arms.agreement(((said(post), said(donor)) for post, donor in drawn.donors.items()), kinds)
 
 
 def truth_of(world: Path) -> dict[str, Any]:
@@ -580,7 +726,9 @@ def arm_examples(
         kinds: all the run says; content_matched is drawn out to the length of their completion.
         count: tokens of a text.
     """
-    by_id = {row.item.post.id: row for row in rows}
+    place: dict[str, int] = {}
+    if arm.says == "received":
+        place = {row.item.post.id: number for number, row in enumerate(rows)}
     excluded = set(drawn.excluded)
     for number, row in enumerate(rows):
         post = row.item.post
@@ -596,7 +744,7 @@ def arm_examples(
                 (),
             )
         else:
-            donor = by_id[drawn.donors[post.id]] if arm.says == "received" else None
+            donor = rows[place[drawn.donors[post.id]]] if arm.says == "received" else None
             received = None if donor is None else Received(donor.item.post, donor.scenes)
             told = verbalizer.verbalize(template, arm.kinds, post, row.scenes, received, row.about)
             prompt, completion, said = told.prompt, told.completion, told.behaviors
@@ -609,11 +757,18 @@ def _true_label(fact: Mapping[str, Any], post: Post, number: int) -> tuple[str, 
     return words.EMOTION_QUESTION, fact["emotion" if post.media_kind == "image" else "ekman"]
 
 
+_SAVED = 8192
+
+
 def save(path: Path, examples: Iterator[Example]) -> int:
-    """Writes rows as one Parquet file; returns their number."""
-    rows = [example_row(example) for example in examples]
-    chunks.write_table(path, pa.Table.from_pylist(rows, schema=EXAMPLES))
-    return len(rows)
+    """Writes rows as one Parquet file, whole or not at all; returns their number."""
+    number, part = 0, path.with_suffix(f".{os.getpid()}.part")
+    with pq.ParquetWriter(part, EXAMPLES, compression="zstd") as writer:
+        while rows := [example_row(example) for example in islice(examples, _SAVED)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES))
+            number += len(rows)
+    part.replace(path)
+    return number
 
 
 def load(path: Path) -> list[Example]:

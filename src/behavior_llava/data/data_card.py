@@ -24,6 +24,7 @@ from behavior_llava.core import discover
 from behavior_llava.core.schema import Example, Post
 from behavior_llava.data import comment_signals
 from behavior_llava.data.comment_signals import SIGNALS, Counts
+from behavior_llava.data.exposure import WITHIN
 from behavior_llava.data.splits import Config as SplitConfig
 from behavior_llava.data.verbalizer import Template
 
@@ -69,6 +70,7 @@ class Tally:
     other_licenses: int = 0
     ages_h: dict[str, Counter[int]] = field(default_factory=dict)
     unknown_ages: Counter[str] = field(default_factory=Counter)
+    within: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     synthetic: int = 0
     comments: Counts = field(default_factory=lambda: comment_signals.measure(()))
     example: Example | None = None
@@ -89,6 +91,8 @@ class Tally:
                 self.unknown_ages[kind] += 1
             else:
                 self.ages_h.setdefault(kind, Counter())[int(age // _HOUR_S)] += 1
+        for count, adjusted in (post.adjusted or {}).items():
+            self.within[count, adjusted.percentile_within] += 1
         if post.is_synthetic:
             self.synthetic += 1
             self.example = self.example or example
@@ -182,6 +186,18 @@ def _age_rows(tally: Tally) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _within_rows(tally: Tally) -> list[dict[str, Any]]:
+    """By count, how many samples have its percentile within each group, the narrowest first."""
+    return [
+        {
+            "count": _inert_line(count),
+            "within": [tally.within[count, group] for group in WITHIN],
+            "nowhere": tally.within[count, None],
+        }
+        for count in sorted({count for count, _ in tally.within})
+    ]
 
 
 def _median(counted: Mapping[int, int]) -> int | None:
@@ -278,6 +294,8 @@ def write(name: str, facts: CardFacts, tally: Tally, counts: Mapping[str, Any], 
         licenses=_license_rows(tally),
         division=facts.splits,
         ages=_age_rows(tally),
+        groups=WITHIN,
+        percentiles=_within_rows(tally),
         comments=tally.comments.comments,
         signals=_signal_rows(tally.comments) if tally.comments.comments else [],
         template=template.name,

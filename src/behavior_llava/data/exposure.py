@@ -31,8 +31,12 @@ pc: Any = pyarrow.compute  # its functions are made at import, unseen by type ch
 EXPOSED = ("num_likes", "num_views", "score", "num_comments", "shares", "reactions")
 """The counts that are adjusted; `shares` and `reactions` are the sums over their kinds."""
 
-_WITHIN = ("channel and age", "channel", "age", "source")
-_NOTHING, _CHANNEL_AND_AGE, _AGE = -1, _WITHIN.index("channel and age"), _WITHIN.index("age")
+WITHIN = ("channel and age", "channel", "age", "source")
+"""What a post is compared within, the narrowest group first."""
+_NOTHING, _CHANNEL_AND_AGE, _AGE = -1, WITHIN.index("channel and age"), WITHIN.index("age")
+
+_KEPT = "kept "
+"""How the columns that come out as they are are called on the way."""
 
 _DAY_S = 86400
 _BAND_EDGES_S = _DAY_S * np.array([1, 2, 7, 30, 90, 365])
@@ -40,7 +44,6 @@ _UNKNOWN_AGE = len(_BAND_EDGES_S) + 1
 _BANDS = _UNKNOWN_AGE + 1
 
 _ADJUSTED = DataType.from_arrow_type(POSTS.field("adjusted").type)
-_RESULT = DataType.struct({"id": DataType.string(), "adjusted": _ADJUSTED})
 
 
 class Config(BaseModel):
@@ -56,7 +59,7 @@ class Config(BaseModel):
     min_posts: int = Field(default=20, ge=3)
 
 
-def adjust(posts: daft.DataFrame, config: Config) -> daft.DataFrame:
+def adjust(posts: daft.DataFrame, config: Config, *, beside: Sequence[str] = ()) -> daft.DataFrame:
     """The posts' `id` and `adjusted`, a row each; null where a post has none of the counts.
 
     Every count a post has gives an entry, in order of name. A number below 0 is no count, except for `score`,
@@ -78,9 +81,11 @@ def adjust(posts: daft.DataFrame, config: Config) -> daft.DataFrame:
     Args:
         posts: rows with id, source, channel, created_utc, retrieved_utc, split and the columns of EXPOSED.
         config: see Config.
+        beside: further columns of the posts that come out as they are, so that nobody has to join them again.
     """
+    kept = {name: posts.schema()[name].dtype for name in ("id", *beside)}
     narrow = posts.select(
-        "id",
+        *(col(name).alias(f"{_KEPT}{name}") for name in kept),
         "source",
         "channel",
         (col("retrieved_utc").cast(DataType.float64()) - col("created_utc")).alias("age_s"),
@@ -88,7 +93,9 @@ def adjust(posts: daft.DataFrame, config: Config) -> daft.DataFrame:
         *(_counted(name) for name in EXPOSED),
     )
     rows = F.to_struct(*(col(name) for name in narrow.column_names if name != "source"))
-    found = narrow.groupby("source").map_groups(_of_source(rows, config.min_posts).alias("_found"))
+    result = DataType.struct({**kept, "adjusted": _ADJUSTED})
+    of_source = daft.func.batch(return_dtype=result)(_of_source)
+    found = narrow.groupby("source").map_groups(of_source(rows, config.min_posts).alias("_found"))
     return found.select(F.unnest(col("_found")))
 
 
@@ -119,9 +126,8 @@ class _Counted:
     is_train: np.ndarray
 
 
-@daft.func.batch(return_dtype=_RESULT)
 def _of_source(posts: Series, min_posts: int) -> Any:
-    """The id and the entries of every post of one source."""
+    """What is kept and the entries of every post of one source."""
     table = posts.to_arrow()
     channel = _channel_codes(table.field("channel"))
     band = _bands(table.field("age_s").to_numpy(zero_copy_only=False))
@@ -142,12 +148,15 @@ def _of_source(posts: Series, min_posts: int) -> Any:
     for key in numbers:
         level = levels[key][has_count]
         columns[key] = pa.array(numbers[key][has_count], mask=level == _NOTHING)
-        columns[f"{key}_within"] = _words(level, _WITHIN)
+        columns[f"{key}_within"] = _words(level, WITHIN)
     entries = pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
     per_post = has_count.sum(axis=1)
     ends = pa.array(np.concatenate([[0], np.cumsum(per_post)]))
     lists = pa.LargeListArray.from_arrays(ends, entries, mask=pa.array(per_post == 0))
-    return pa.StructArray.from_arrays([table.field("id"), lists], names=["id", "adjusted"])
+    kept = [name for name in table.type.names if name.startswith(_KEPT)]
+    return pa.StructArray.from_arrays(
+        [*map(table.field, kept), lists], names=[*(name.removeprefix(_KEPT) for name in kept), "adjusted"]
+    )
 
 
 def _words(codes: np.ndarray, words: Sequence[str]) -> pa.Array:
@@ -169,7 +178,7 @@ def _bands(age_s: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(posts: _Counted, min_posts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each post's place among the other train posts, 0..1, and the level of _WITHIN it was found at."""
+    """Each post's place among the other train posts, 0..1, and the level of WITHIN it was found at."""
     percentile = np.full(posts.value.shape, np.nan)
     level = np.full(posts.value.shape, _NOTHING)
     distinct, rank = np.unique(posts.value, return_inverse=True)
@@ -195,7 +204,7 @@ def _percentiles(posts: _Counted, min_posts: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _residuals(posts: _Counted, min_posts: int) -> tuple[np.ndarray, np.ndarray]:
-    """How far each post's logarithm is above what the others let expect, and the level of _WITHIN."""
+    """How far each post's logarithm is above what the others let expect, and the level of WITHIN."""
     amount = np.sign(posts.value) * np.log1p(np.abs(posts.value.astype(np.float64)))
     num_train = np.bincount(posts.channel[posts.is_train], minlength=posts.channel.max(initial=0) + 1)
     is_large = num_train >= min_posts
@@ -232,7 +241,7 @@ def _expect(
         min_posts: see Config.
 
     Returns:
-        expected; the leverage of one of the posts, 0..1; the level of _WITHIN. All (channels, bands).
+        expected; the leverage of one of the posts, 0..1; the level of WITHIN. All (channels, bands).
     """
     of_channel, of_band = number.sum(axis=1), number.sum(axis=0)
     # einsum throughout: it adds in one order whatever the number of threads

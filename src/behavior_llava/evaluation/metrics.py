@@ -196,7 +196,8 @@ def _share_overlaps(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
         if said is None:
             return 0.0
         whole = max(1.0, sum(said.values()))
-        return float(sum(min(said.get(name, 0.0) / whole, share) for name, share in true.items()))
+        shared = sum(min(said.get(name, 0.0) / whole, share) for name, share in true.items())
+        return float(shared / sum(true.values()))
 
     return _column([overlap(said, true) for said, true in zip(predictions, labels, strict=True)])
 
