@@ -1,7 +1,8 @@
 """Any image-text-to-text model of transformers, behind the few calls the rest of the project makes.
 
 An `Example` goes in; token ids, pixels, labels or text come out, through the model's own processor and chat
-template. A video is shown as its frames, as several images. Nothing here knows a task, a behaviour or an arm.
+template. Where architectures differ, FACTS says how; nothing else here knows one from another, and nothing
+knows a task, a behaviour or an arm.
 
     B examples in a batch · T tokens · K labels
 """
@@ -9,7 +10,11 @@ template. A video is shown as its frames, as several images. Nothing here knows 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import logging
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +25,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.video_utils import VideoMetadata
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore
@@ -29,6 +35,48 @@ log = logging.getLogger(__name__)
 
 IGNORED = -100
 """The label of a token that is not supervised (torch.nn.CrossEntropyLoss, ignore_index)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one architecture does otherwise than LLaVA-1.5.
+
+    Attributes:
+        takes_videos: a video goes in as one, with the times of its frames; otherwise as several images.
+        equal_frames: all videos of a batch need the same number of frames.
+        rows_apart: each row passes the processor alone, and the rows are joined behind it.
+        counts_pixels: the image processor's `size` is numbers of pixels, not sides.
+        min_frames: a shorter video's last frame is repeated, as the processor itself does to fill up a pair.
+    """
+
+    takes_videos: bool = False
+    equal_frames: bool = False
+    rows_apart: bool = False
+    counts_pixels: bool = False
+    min_frames: int = 1
+
+
+FACTS: dict[str, Facts] = {
+    # a frame has a quarter of a picture's tokens; a batch's videos are one tensor [B, frames, ...]
+    "llava_onevision": Facts(takes_videos=True, equal_frames=True),
+    # two frames become one; the seconds between them are in the positions
+    "qwen2_5_vl": Facts(takes_videos=True, counts_pixels=True),
+    # two frames become one; their time is written before them; a single frame is refused
+    "qwen3_vl": Facts(takes_videos=True, counts_pixels=True, min_frames=2),
+    # images and videos share `pixel_values`, so that the one of a batch replaces the other, and the processor
+    # writes the number of frames of the batch's longest video into every row
+    "smolvlm": Facts(takes_videos=True, rows_apart=True),
+    # two tokens a frame
+    "llama_vid": Facts(takes_videos=True),
+}
+"""By `model_type`. A type that is not here is treated like LLaVA-1.5."""
+
+_TICKS_PER_S = 1000
+"""Processors are told the times of frames as frame numbers at this rate: the steps of the frame store."""
+_MEDIA_TOKEN = re.compile(r"(image|video|vision)\w*_token(_id|_index)?$")
+"""Names under which configs and processors keep the tokens that stand for media or enclose them."""
+_ANSWER = "\ufffcanswer\ufffc"
+"""An answer no template changes or contains: it tells where answers are written."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -65,22 +113,75 @@ def weights_hash(folder: Path) -> str:
     return digest.hexdigest()[:20]
 
 
+def on_hub(name: str) -> str:
+    """A model of the hub as the name and commit that are loaded now, for the keys of caches.
+
+    Raises:
+        UserError: no such model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_a_model(name, error) from error
+    commit = getattr(config, "_commit_hash", None)
+    return name if commit is None else f"{name} at {commit}"
+
+
 def check(name: str) -> None:
     """Refuses what `load` would refuse, without reading weights.
 
     Raises:
-        UserError: no such model, no processor, or a folder without weights.
+        UserError: no such model, no processor or chat template, an adapter, or a folder without weights.
     """
+    _refuse_adapter(name)
+    _register_own()
     try:
-        AutoConfig.from_pretrained(name)
-        AutoProcessor.from_pretrained(name)
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _not_a_model(name, error) from error
+    _refuse_processor(name, processor)
     if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
         raise UserError(
             "holds no safetensors weights",
             where=name,
             remedy="give a model folder or the name of one on the hub",
+        )
+
+
+def _register_own() -> None:
+    """Lets transformers know our own architecture, which registers where its package is imported."""
+    if importlib.util.find_spec("behavior_llava.models.llama_vid") is not None:
+        importlib.import_module("behavior_llava.models.llama_vid")
+
+
+def _refuse_adapter(name: str) -> None:
+    if (Path(name) / "adapter_config.json").exists():
+        raise UserError(
+            "is an adapter, not a whole model",
+            where=name,
+            remedy="merge it into its base first (peft: merge_and_unload, then save_pretrained)",
+        )
+
+
+def _refuse_processor(name: str, processor: Any) -> None:
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise UserError(
+            f"cannot be loaded as an image-text-to-text model (it has a {type(processor).__name__} alone)",
+            where=name,
+            remedy="give a model folder or the name of one on the hub",
+        )
+    if getattr(processor, "chat_template", None) is None:
+        raise UserError(
+            "its processor has no chat template",
+            where=name,
+            remedy="use a model tuned for conversation, or add a chat_template.jinja",
+        )
+    if processor.tokenizer.pad_token_id is None:
+        raise UserError(
+            "its tokenizer has no padding token",
+            where=name,
+            remedy="set pad_token in its tokenizer_config.json",
         )
 
 
@@ -97,16 +198,24 @@ def load(name: str, store: FrameStore, *, device: str = "auto") -> VisionLanguag
     """A model by folder or hub name, in fp32 on CPU and bf16 on GPU, with every weight accounted for.
 
     Raises:
-        UserError: no such model, weights missing or left over, or a GPU asked for where there is none.
+        UserError: no such model, an adapter, weights missing or left over, no chat template, or a GPU asked
+            for where there is none.
     """
+    _refuse_adapter(name)
+    _register_own()
     place = pick_device(device)
     dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     try:
-        processor = AutoProcessor.from_pretrained(name)
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=dtype, output_loading_info=True, trust_remote_code=False, use_safetensors=True
+        )
         network, info = loaded
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_a_model(name, error) from error
+    _refuse_processor(name, processor)
+    if getattr(network, "_hf_peft_config_loaded", False):
+        raise UserError("is an adapter, not a whole model", where=name, remedy="merge it into its base first")
     wrong = {
         key: sorted(info[key])
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -135,7 +244,7 @@ class VisionLanguageModel:
     processor: Any
     store: FrameStore
     _ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
-    _prefixes: dict[tuple[str, int], str] = field(default_factory=dict)
+    _prefixes: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Any:
@@ -148,30 +257,64 @@ class VisionLanguageModel:
         return self.network.device
 
     @property
+    def facts(self) -> Facts:
+        """What this architecture does otherwise than LLaVA-1.5."""
+        return FACTS.get(self.network.config.model_type, Facts())
+
+    @property
     def image_token_id(self) -> int:
-        """The token that stands for visual features; never supervised."""
+        """The token that stands for an image's features; never supervised."""
         return int(self.network.config.image_token_id)
 
     @cached_property
+    def media_token_ids(self) -> frozenset[int]:
+        """All tokens that stand for media or enclose them; never supervised."""
+        config = self.network.config.to_dict()
+        told = {
+            value for name, value in config.items() if _MEDIA_TOKEN.search(name) and isinstance(value, int)
+        }
+        known = self.tokenizer.get_vocab()
+        return frozenset(told | {known[text] for text in self._processor_tokens if text in known})
+
+    @cached_property
+    def media_tokens(self) -> frozenset[str]:
+        """The same as text; no prompt and no completion may hold one."""
+        told = self.tokenizer.convert_ids_to_tokens(sorted(self.media_token_ids))
+        return frozenset(text for text in (*told, *self._processor_tokens) if text)
+
+    @property
+    def _processor_tokens(self) -> list[str]:
+        return [
+            value
+            for name, value in vars(self.processor).items()
+            if _MEDIA_TOKEN.search(name) and isinstance(value, str)
+        ]
+
+    @cached_property
     def image_side(self) -> int:
-        """Pixels an image is worth decoding to: twice what the processor resizes to."""
-        size = self.processor.image_processor.size
-        sides = [value for value in dict(size).values() if isinstance(value, int)]
+        """Pixels an image is worth decoding to: twice the longest side its processor may resize it to."""
+        processor = self.processor.image_processor
+        sides = [value for value in dict(processor.size).values() if isinstance(value, int)]
+        if self.facts.counts_pixels:
+            sides = [math.isqrt(value) + 1 for value in sides]
+        # LLaVA-NeXT and its heirs cut a picture into tiles of `size`
+        sides += [side for grid in getattr(processor, "image_grid_pinpoints", None) or () for side in grid]
         return 2 * max(sides, default=448)
 
     # ---- text ----
 
-    def prefix(self, prompt: str, num_images: int) -> str:
+    def prefix(self, prompt: str, num_images: int, num_videos: int = 0) -> str:
         """The conversation up to where the answer starts, by the processor's own chat template."""
-        key = (prompt, num_images)
+        key = (prompt, num_images, num_videos)
         if key not in self._prefixes:
             if len(self._prefixes) > 10_000:
                 self._prefixes.clear()
-            self._prefixes[key] = self._chat(prompt, None, num_images)
+            self._prefixes[key] = self._chat(prompt, None, num_images, num_videos)
         return self._prefixes[key]
 
-    def _chat(self, prompt: str, completion: str | None, num_images: int) -> str:
-        content = [{"type": "image"}] * num_images + [{"type": "text", "text": prompt}]
+    def _chat(self, prompt: str, completion: str | None, num_images: int = 0, num_videos: int = 0) -> str:
+        content = [{"type": "image"}] * num_images + [{"type": "video"}] * num_videos
+        content.append({"type": "text", "text": prompt})
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if completion is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": completion}]})
@@ -181,7 +324,38 @@ class VisionLanguageModel:
 
     @cached_property
     def _opening(self) -> str:
-        return self._chat("?", None, 0)
+        return self._chat("?", None)
+
+    @cached_property
+    def _answered(self) -> str:
+        return self._chat("?", _ANSWER)
+
+    @cached_property
+    def _around_answer(self) -> tuple[str, str]:
+        """What the template writes between its generation prompt and an answer, and behind the answer.
+
+        Some templates write other blanks before an answer given than into their generation prompt
+        (LLaVA-OneVision has a blank before the line break only there). An answer then follows the generation
+        prompt, which is what the model is to continue.
+        """
+        shown = [(0, 0), (1, 0), *([(0, 1)] if self.facts.takes_videos else [])]
+        found = set()
+        for media in shown:
+            opening = self._chat("?", None, *media)
+            before, _, after = self._chat("?", _ANSWER, *media).partition(_ANSWER)
+            if before.startswith(opening):
+                found.add((before[len(opening) :], after))
+            elif before.split() == opening.split():
+                found.add(("", after))
+            else:
+                found.add(None)
+        if None in found or len(found) > 1:
+            raise UserError(
+                "the chat template writes an answer elsewhere than after its generation prompt",
+                where=type(self.processor).__name__,
+                remedy="use a processor whose template supports training",
+            )
+        return found.pop()
 
     @cached_property
     def _opening_ids(self) -> list[int]:
@@ -191,16 +365,16 @@ class VisionLanguageModel:
         """What the template writes after the prefix for this answer, up to and including the end of the turn.
 
         Raises:
-            UserError: the template does not write an answer after its own generation prompt.
+            UserError: the template does not write an answer after its own generation prompt, or changes it.
         """
-        opening, whole = self._opening, self._chat("?", completion, 0)
-        if not whole.startswith(opening):
+        before, after = self._around_answer
+        if self._chat("?", completion) != self._answered.replace(_ANSWER, completion):
             raise UserError(
-                "the chat template writes an answer elsewhere than after its generation prompt",
+                f"the chat template changes the answer {completion[:40]!r}",
                 where=type(self.processor).__name__,
-                remedy="use a processor whose template supports training",
+                remedy="take the blanks around it away, or words that command the template",
             )
-        return whole[len(opening) :]
+        return before + completion + after
 
     def completion_ids(self, completion: str, *, end: bool) -> list[int]:
         """The tokens of an answer as they follow the prefix; `end` adds the end of the turn.
@@ -210,12 +384,11 @@ class VisionLanguageModel:
         """
         key = (completion, end)
         if key not in self._ids:
-            opening = self._opening
             text = self.answer_text(completion)
             if not end:
-                text = text[: text.index(completion) + len(completion)]
+                text = self._around_answer[0] + completion if completion else ""
             before = self._opening_ids
-            both = self.tokenizer(opening + text, add_special_tokens=False).input_ids
+            both = self.tokenizer(self._opening + text, add_special_tokens=False).input_ids
             if both[: len(before)] != before:
                 raise UserError(
                     f"the answer {completion[:40]!r} merges with the prompt's last token",
@@ -228,10 +401,16 @@ class VisionLanguageModel:
         return self._ids[key]
 
     def num_images(self, example: Example) -> int:
-        """How many pictures the example shows."""
+        """How many pictures the example shows, a video's frames counted."""
         if example.media is None:
             return 0
         return 1 if example.media.kind == "image" else len(example.media.times_s)
+
+    def num_placeholders(self, example: Example) -> tuple[int, int]:
+        """How many images and how many videos the example's text announces."""
+        if self.facts.takes_videos and example.media is not None and example.media.kind == "video":
+            return 0, 1
+        return self.num_images(example), 0
 
     # ---- tensors ----
 
@@ -240,43 +419,112 @@ class VisionLanguageModel:
 
         Raises:
             MediaFault: a file is gone or broken.
+            UserError: the processor does not make one square of every picture.
         """
         pictures = [picture for item in media for picture in self.store.frames(item, side=self.image_side)]
-        return self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        found = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        if found.ndim != 4 or len(found) != len(pictures):
+            raise UserError(
+                f"the vision tower of {self.network.config.model_type} is not shown one square a picture "
+                f"(pixel_values {list(found.shape)} of {len(pictures)})",
+                remedy="use a model of LLaVA-1.5's form here",
+            )
+        return found
 
     def inputs(self, examples: Sequence[Example], *, supervise: bool) -> dict[str, torch.Tensor]:
-        """Model inputs for a batch, on the CPU.
+        """Model inputs for a batch, on the CPU: all tensors the processor makes.
 
         With `supervise`, completions are included, padding is on the right and `labels` [B, T] holds the
         completion's tokens, IGNORED elsewhere. Without, only prompts, padding on the left.
 
         Raises:
             MediaFault: an example's media is gone or broken.
-            UserError: a row has no supervised token or its tokens are not those of the template.
+            UserError: a row holds a media placeholder in its text, has no supervised token, or its tokens are
+                not those of the template; the processor refuses a picture's form.
         """
-        pictures: list[Image.Image] = []
         texts = []
         for example in examples:
-            if example.media is not None:
-                pictures += self.store.frames(example.media, side=self.image_side)
-            text = self.prefix(example.prompt, self.num_images(example))
+            self._refuse_placeholders(example, supervise=supervise)
+            text = self.prefix(example.prompt, *self.num_placeholders(example))
             if supervise:
                 assert example.completion is not None
                 text += self.answer_text(example.completion)
             texts.append(text)
-        bos = self.tokenizer.bos_token
-        batch = self.processor(
-            text=texts,
-            images=pictures or None,
-            padding=True,
-            padding_side="right" if supervise else "left",
-            return_tensors="pt",
-            add_special_tokens=not (bos and texts[0].startswith(bos)),
-        )
-        batch = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        if self.facts.equal_frames:
+            self._refuse_unequal(examples)
+        side = "right" if supervise else "left"
+        if self.facts.rows_apart and len(examples) > 1:
+            rows = [
+                self._processed([example], [text], side)
+                for example, text in zip(examples, texts, strict=True)
+            ]
+            batch = join(rows, padding_side=side, pad_token_id=self.tokenizer.pad_token_id)
+        else:
+            batch = self._processed(examples, texts, side)
         if supervise:
             batch["labels"] = self._labels(examples, batch)
         return batch
+
+    def _processed(self, examples: Sequence[Example], texts: list[str], side: str) -> dict[str, torch.Tensor]:
+        images: list[Image.Image] = []
+        videos: list[list[Image.Image]] = []
+        times: list[VideoMetadata] = []
+        for example in examples:
+            if example.media is None:
+                continue
+            pictures = self.store.frames(example.media, side=self.image_side)
+            if self.num_placeholders(example)[1]:
+                missing = max(0, self.facts.min_frames - len(pictures))
+                videos.append(pictures + pictures[-1:] * missing)
+                times_s = example.media.times_s
+                times.append(_metadata(times_s + times_s[-1:] * missing, pictures[0]))
+            else:
+                images += pictures
+        settings: dict[str, Any] = {"videos": videos} if videos else {}
+        if videos and hasattr(self.processor, "video_processor"):
+            settings |= {"video_metadata": times, "do_sample_frames": False}
+        bos = self.tokenizer.bos_token
+        try:
+            batch = self.processor(
+                text=texts,
+                images=images or None,
+                padding=True,
+                padding_side=side,
+                return_tensors="pt",
+                add_special_tokens=not (bos and texts[0].startswith(bos)),
+                **settings,
+            )
+        except ValueError as error:
+            raise UserError(
+                f"the processor refuses it ({str(error).splitlines()[0].rstrip('.')})",
+                where=", ".join(example.id for example in examples),
+                remedy="look at its media, or use another model",
+            ) from error
+        return {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+
+    def _refuse_placeholders(self, example: Example, *, supervise: bool) -> None:
+        """The processor would take it for a picture, and every later picture would move by one."""
+        text = example.prompt + "\n" + (example.completion or "" if supervise else "")
+        for token in self.media_tokens:
+            if token in text:
+                raise UserError(
+                    f"holds the media placeholder {token} in its text",
+                    where=example.id,
+                    remedy="remove it; media are placed by the template",
+                )
+
+    def _refuse_unequal(self, examples: Sequence[Example]) -> None:
+        frames = {
+            example.id: len(example.media.times_s)
+            for example in examples
+            if example.media is not None and example.media.kind == "video"
+        }
+        if len(set(frames.values())) > 1:
+            told = ", ".join(f"{id} has {count}" for id, count in frames.items())
+            raise UserError(
+                f"{self.network.config.model_type} takes videos of equally many frames in a batch; {told}",
+                remedy="show every video by the same number of frames, or make batches of 1",
+            )
 
     def _labels(self, examples: Sequence[Example], batch: dict[str, torch.Tensor]) -> torch.Tensor:
         ids = batch["input_ids"]
@@ -292,7 +540,7 @@ class VisionLanguageModel:
                     remedy="report this model and row",
                 )
             labels[row, length - len(answer) : length] = answer
-        if (labels == self.image_token_id).any():
+        if torch.isin(labels, torch.tensor(sorted(self.media_token_ids))).any():
             raise UserError(
                 "a media token would be supervised",
                 where=examples[0].id,
@@ -311,15 +559,25 @@ class VisionLanguageModel:
         seed: int | None = None,
         temperature: float = 0.0,
     ) -> list[str]:
-        """One answer an example, without the prompt and special tokens; greedy unless `temperature` > 0."""
+        """One answer an example, without the prompt and special tokens; greedy unless `temperature` > 0.
+
+        What a checkpoint's generation config says of sampling and of penalties does not count: models are
+        compared, and a penalty on tokens that occurred would see the padding.
+        """
         if seed is not None:
             torch.manual_seed(seed)
         batch = {key: value.to(self.device) for key, value in self.inputs(examples, supervise=False).items()}
-        sampling = (
-            {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+        sampling: dict[str, Any] = (
+            {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
+            if temperature > 0
+            else {"do_sample": False}
         )
         ids = self.network.generate(
-            **batch, max_new_tokens=max_new_tokens, pad_token_id=self.tokenizer.pad_token_id, **sampling
+            **batch,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            repetition_penalty=1.0,
+            **sampling,
         )
         return [
             text.strip()
@@ -332,3 +590,48 @@ class VisionLanguageModel:
         """Weights as safetensors and the processor, as save_pretrained writes them."""
         self.network.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def _metadata(times_s: Sequence[float], picture: Image.Image) -> VideoMetadata:
+    """When the frames are shown, as processors of videos want to be told.
+
+    They know frame numbers and a rate; ours are irregular, so the numbers count milliseconds. The length is
+    chosen so that the mean rate of the frames comes out (VideoMetadata.sampled_fps, by which Qwen2.5-VL
+    places them); the video's own length is not known here.
+    """
+    ticks = [round(_TICKS_PER_S * time_s) for time_s in times_s]
+    span = ticks[-1] - ticks[0]
+    # a single frame has no rate, and none is looked at
+    step = span / (len(ticks) - 1) if span else _TICKS_PER_S
+    return VideoMetadata(
+        total_num_frames=round(step * len(ticks)),
+        fps=_TICKS_PER_S,
+        width=picture.width,
+        height=picture.height,
+        frames_indices=ticks,
+    )
+
+
+def join(
+    rows: Sequence[dict[str, torch.Tensor]], *, padding_side: str, pad_token_id: int
+) -> dict[str, torch.Tensor]:
+    """Batches of one row as one batch: text padded on its side, all else behind its end, with zeros."""
+    size = max(row["input_ids"].shape[1] for row in rows)
+    joined = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        have = [
+            (number, row[key][0], row["input_ids"].shape[1]) for number, row in enumerate(rows) if key in row
+        ]
+        first, length = have[0][1], have[0][2]
+        if is_text := first.ndim == 1 and len(first) == length:
+            shape = [size]
+        else:
+            shape = [max(sizes) for sizes in zip(*(value.shape for _, value, _ in have), strict=True)]
+        filler = pad_token_id if key == "input_ids" else 0
+        joined[key] = torch.full((len(rows), *shape), filler, dtype=first.dtype)
+        for number, value, _ in have:
+            left = size - len(value) if is_text and padding_side == "left" else 0
+            place = (number, *(slice(left, left + extent) for extent in value.shape[:1]))
+            rest = tuple(slice(extent) for extent in value.shape[1:])
+            joined[key][(*place, *rest)] = value
+    return joined

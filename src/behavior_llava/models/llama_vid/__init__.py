@@ -1,7 +1,8 @@
 """LLaMA-VID, the paper's base model, under transformers' Auto classes.
 
 Importing this package registers it, so that AutoConfig, AutoModelForImageTextToText and AutoProcessor read
-its folders; importing it again changes nothing. `convert.py` writes such a folder from an original checkpoint.
+its folders; importing it again changes nothing. `convert.py` writes such a folder from an original
+checkpoint.
 """
 
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor

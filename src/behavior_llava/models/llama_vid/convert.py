@@ -2,8 +2,8 @@
 
 The original's shards, plain config.json, separate vision file and two tokenizers go in; safetensors, config
 and processor come out, tensor by tensor, so that memory holds one shard. Every name is accounted for: what is
-left out is reported by name, anything unknown or missing stops the conversion before a file is written. Called
-by `behavior-llava convert llama-vid`.
+left out is reported by name, anything unknown or missing stops the conversion before a file is written.
+Called by `behavior-llava convert llama-vid`.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ AFTER_LAST_BLOCK = re.escape(TOWER) + r"(norm|fc_norm|head)\.(weight|bias)"
 class Published:
     """Sizes of the published models that tensors do not tell: heads, and depths, or a lost layer went unseen.
 
-    Source: `create_eva_vit_g`, https://github.com/salesforce/LAVIS/blob/main/lavis/models/eva_vit.py (the first
-    39 blocks, 16 heads of 88); BERT-base, https://arxiv.org/abs/1810.04805, section 3 (12 layers, 12 heads).
+    Source: `create_eva_vit_g`, https://github.com/salesforce/LAVIS/blob/main/lavis/models/eva_vit.py (39
+    blocks, 16 heads of 88); BERT-base, https://arxiv.org/abs/1810.04805, section 3 (12 layers, 12 heads).
     """
 
     vision_heads: int = 16

@@ -112,13 +112,11 @@ class LlamaVidModel(LlamaVidPreTrainedModel):
             raise ValueError(
                 f"pixel_values have shape {tuple(pixel_values.shape)}, expected (frames, 3, {size}, {size})"
             )
-        # a frozen tower keeps nothing for a backward pass that never comes
-        learns = any(parameter.requires_grad for parameter in self.vision_tower.parameters())
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            encoded = [
-                self.vision_tower(pixel_values=frames).last_hidden_state
-                for frames in pixel_values.split(FRAMES_AT_ONCE)
-            ]
+        # a frozen tower keeps nothing for a backward pass: no parameter asks for it
+        encoded = [
+            self.vision_tower(pixel_values=frames).last_hidden_state
+            for frames in pixel_values.split(FRAMES_AT_ONCE)
+        ]
         return torch.cat(encoded)
 
     def content_tokens(self, patches: Tensor) -> Tensor:
@@ -181,8 +179,8 @@ class LlamaVidModel(LlamaVidPreTrainedModel):
             expected = (self.config.num_patches, self.config.vision_config.hidden_size)
             if frame_features.ndim != 3 or tuple(frame_features.shape[1:]) != expected:
                 raise ValueError(
-                    f"frame_features have shape {tuple(frame_features.shape)}, expected (frames, {expected[0]}, "
-                    f"{expected[1]}): features of patches, without the class token"
+                    f"frame_features have shape {tuple(frame_features.shape)}, expected (frames, "
+                    f"{expected[0]}, {expected[1]}): features of patches, without the class token"
                 )
             encoded = patches = frame_features.to(self.qformer_layernorm.weight.dtype)
         counts = self._counts(
@@ -222,7 +220,7 @@ class LlamaVidModel(LlamaVidPreTrainedModel):
         for number, (first, count) in enumerate(zip(firsts, counts, strict=True)):
             if count < 1 or first < 0 or first + count > frames:
                 raise ValueError(
-                    f"insertion {number} asks for {count} frames from frame {first} on, of {frames} frames given"
+                    f"insertion {number} asks for {count} frames from frame {first} on, of {frames} frames"
                 )
         return counts
 
@@ -244,8 +242,8 @@ class LlamaVidModel(LlamaVidPreTrainedModel):
                 left -= next(upcoming)
             if left < 0:
                 raise ValueError(
-                    f"row {row} has {count} placeholder tokens, which {count - left} features do not fill: an "
-                    "insertion must lie in one row"
+                    f"row {row} has {count} placeholder tokens, which {count - left} features do not fill: "
+                    "an insertion must lie in one row"
                 )
 
     @merge_with_config_defaults
