@@ -238,7 +238,7 @@ def forget(
         )
     if told.unsure_models:
         console.print(
-            "[bold]Models of which it is not known whether they saw them[/bold] (an earlier version made them): "
+            "[bold]Models of an earlier version, of which it is not known whether they saw them:[/bold] "
             + escape(", ".join(told.unsure_models))
         )
     if told.brought:

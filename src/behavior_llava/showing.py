@@ -156,12 +156,12 @@ def _tokens(model: Any, example: Example) -> Iterator[Text]:
     batch = model.inputs([example], supervise=True)
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     text = Text()
-    for (is_image, is_label), group in groupby(
-        zip(ids, labels, strict=True), key=lambda pair: (pair[0] == model.image_token_id, pair[1] != IGNORED)
+    for (is_media, is_label), group in groupby(
+        zip(ids, labels, strict=True), key=lambda pair: (pair[0] in model.media_token_ids, pair[1] != IGNORED)
     ):
         tokens = [token for token, _ in group]
-        if is_image:
-            text.append(f"<image, {len(tokens)} tokens>", style=ASIDE)
+        if is_media:
+            text.append(f"<media, {len(tokens)} tokens>", style=ASIDE)
         else:
             text.append(_plain(model.tokenizer.decode(tokens)), style=BEHAVIOR if is_label else PROMPT)
     yield text

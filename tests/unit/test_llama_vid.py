@@ -602,6 +602,11 @@ def _no_frame(inputs: dict[str, Tensor]) -> None:
     inputs["num_frames"][0] = 0
 
 
+def _no_insertions(inputs: dict[str, Tensor]) -> None:
+    for name in modeling.INSERTION_INPUTS:
+        inputs[name] = inputs[name][:0]
+
+
 def _no_questions(inputs: dict[str, Tensor]) -> None:
     del inputs["qformer_input_ids"], inputs["qformer_attention_mask"]
 
@@ -649,6 +654,7 @@ def _embeddings_and_frames(inputs: dict[str, Tensor]) -> None:
         (_a_placeholder_in_another_row, "row 0 has 1 placeholder tokens, which 2 features do not fill"),
         (_more_frames_than_given, "insertion 1 asks for 3 frames from frame 2 on, of 4 frames"),
         (_no_frame, "insertion 0 asks for 0 frames"),
+        (_no_insertions, "no insertion asks for them"),
         (_no_questions, "given: frames, num_frames, first_frame"),
         (_fewer_questions, "2 num_frames, 2 first_frame, 1 qformer_input_ids and 2"),
         (_no_frames_at_all, "come together"),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,7 @@ from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
 from behavior_llava.training import trainer
-from behavior_llava.training.batching import Collator, check_packing, gate, pack
+from behavior_llava.training.batching import Collator, can_share, gate, loss, not_finite
 from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.trainer import TrainConfig, train
 
@@ -127,67 +128,113 @@ def test_no_other_row_takes_the_place_of_one_that_is_gone(
 
 def gradients(model: VisionLanguageModel, batch: dict[str, Any]) -> tuple[float, dict[str, torch.Tensor]]:
     model.network.zero_grad()
-    loss = model.network(**batch).loss
-    loss.backward()
-    found = {
+    # the model's own loss where the batch is just what the processor makes
+    found = loss(model.network, batch) if "rows" in batch else model.network(**batch).loss
+    found.backward()
+    grads = {
         name: value.grad.clone() for name, value in model.network.named_parameters() if value.grad is not None
     }
     model.network.zero_grad()
-    return float(loss.detach()), found
+    return float(found.detach()), grads
 
 
-@pytest.mark.parametrize("length", [40, 64, 200])
-def test_packed_rows_teach_what_padded_rows_teach(
-    tiny: VisionLanguageModel, rows: list[Example], length: int
+@pytest.fixture
+def questions(media: dict[str, Media]) -> list[Example]:
+    """Several questions on some media, one on others, the same question twice, and text alone."""
+    asked = [
+        ("a", "what do viewers feel", "joy"),
+        ("b", "describe", "a red sky"),
+        ("a", "what do viewers feel", "anger"),
+        (None, "it was a good day", "joy and a good day"),
+        ("clip", "describe", "a happy blue sky"),
+        ("a", "describe the red sky in a good day", "it was good"),
+        ("clip", "what do viewers feel", "sadness"),
+        (None, "it was a good day", "a red sky"),
+        ("c", "describe", "joy"),
+    ]
+    return [
+        Example(f"row{number}", prompt, answer, media[name] if name else None)
+        for number, (name, prompt, answer) in enumerate(asked)
+    ]
+
+
+@pytest.mark.parametrize("pack_tokens", [None, 40, 100, 10_000])
+def test_rows_of_one_sequence_teach_what_rows_apart_teach(
+    tiny: VisionLanguageModel, questions: list[Example], pack_tokens: int | None
 ) -> None:
-    padded, packed = Collator(tiny)(rows[:6]), Collator(tiny, length)(rows[:6])
-    num_tokens = int(padded["attention_mask"].sum())
-    assert (packed["labels"] != -100).sum() == (padded["labels"] != -100).sum()
-    assert num_tokens <= packed["input_ids"].numel()
-    assert len(packed["input_ids"]) < 6 or length == 40
-    loss, grads = gradients(tiny, padded)
-    packed_loss, packed_grads = gradients(tiny, packed)
-    assert packed_loss == pytest.approx(loss, abs=1e-5)
-    assert grads.keys() == packed_grads.keys()
+    apart = tiny.inputs(questions, supervise=True)
+    together = Collator(tiny, pack_tokens=pack_tokens)(questions)
+    # each picture once, and the questions' own words
+    assert (together["input_ids"] == tiny.image_token_id).sum() == 4 * (
+        1 + 1 + 1 + tiny.num_images(questions[4])
+    )
+    assert len(together["pixel_values"]) == 3 + tiny.num_images(questions[4])
+    assert (together["labels"] != -100).sum() == (apart["labels"] != -100).sum()
+    assert len(together["input_ids"]) == {None: 6, 10_000: 1}.get(pack_tokens, len(together["input_ids"]))
+    expected, grads = gradients(tiny, apart)
+    found, shared_grads = gradients(tiny, together)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert grads.keys() == shared_grads.keys()
     for name, grad in grads.items():
-        assert torch.allclose(grad, packed_grads[name], atol=1e-5), name
+        assert (grad - shared_grads[name]).abs().max() <= 1e-5 * max(1.0, float(grad.abs().max())), name
 
 
-def test_pictures_stay_with_their_rows(tiny: VisionLanguageModel, rows: list[Example]) -> None:
-    """The order of the pictures is that of the rows in their sequences, not that of the batch."""
-    batch = tiny.inputs(rows[:5], supervise=True)
-    packed = pack(batch, [tiny.num_images(row) for row in rows[:5]], 1000)
-    assert len(packed["input_ids"]) == 1
-    lengths = batch["attention_mask"].sum(1).tolist()
-    order = sorted(range(5), key=lambda row: -lengths[row])
-    assert [i for i in order if tiny.num_images(rows[i])] != sorted(
-        i for i in order if tiny.num_images(rows[i])
-    )
-    wanted = torch.cat(
-        [tiny.inputs([rows[i]], supervise=True)["pixel_values"] for i in order if rows[i].media]
-    )
-    assert torch.equal(packed["pixel_values"], wanted)
-
-
-def test_a_model_that_mixes_packed_rows_is_refused(
-    tiny: VisionLanguageModel, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+def test_a_question_sees_the_media_and_itself_alone(
+    tiny: VisionLanguageModel, questions: list[Example]
 ) -> None:
-    check_packing(tiny, rows, 200)
+    """Another question on the same picture, of the same length, changes nothing for its siblings."""
+    other = replace(questions[0], prompt="what red sky feel", completion="sadness")
+    batches = [Collator(tiny, pack_tokens=10_000)([first, *questions[1:]]) for first in (questions[0], other)]
+    assert batches[0]["input_ids"].shape == batches[1]["input_ids"].shape
+    changed = (batches[0]["input_ids"] != batches[1]["input_ids"])[0]
+    with torch.no_grad():
+        first, second = (
+            tiny.network.model(
+                **{k: v for k, v in batch.items() if k not in ("labels", "logits_to_keep", "rows")}
+            ).last_hidden_state[0]
+            for batch in batches
+        )
+    moved = (first - second).abs().amax(-1) > 1e-6
+    assert changed.any()
+    assert moved[changed].all()
+    # what moved lies in one branch: from the first changed token to its end
+    places = moved.nonzero()[:, 0].tolist()
+    assert places == list(range(places[0], places[-1] + 1))
+    assert len(places) <= len(tiny.text_ids(other))
+
+
+def test_without_sharing_every_question_has_its_media(
+    tiny: VisionLanguageModel, questions: list[Example]
+) -> None:
+    batch = Collator(tiny, share=False)(questions)
+    plain = tiny.inputs(questions, supervise=True)
+    for name, value in plain.items():
+        assert torch.equal(batch[name], value), name
+    assert batch["rows"] == [
+        (row.id, int((plain["labels"][number] != -100).sum())) for number, row in enumerate(questions)
+    ]
+
+
+@pytest.mark.parametrize("pack_tokens", [None, 100])
+def test_a_model_that_mixes_rows_is_not_given_them_together(
+    tiny: VisionLanguageModel,
+    questions: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    pack_tokens: int | None,
+) -> None:
+    assert can_share(tiny, questions, pack_tokens)
+    assert not caplog.records
     forward = tiny.network.forward
 
     def mixing(**batch: Any) -> Any:
-        batch.pop("position_ids", None)  # all that tells where a row begins
+        if batch["attention_mask"].ndim == 4:
+            batch.pop("attention_mask")  # all that tells who may see whom
         return forward(**batch)
 
     monkeypatch.setattr(tiny.network, "forward", mixing)
-    with pytest.raises(UserError, match="does not keep packed rows apart"):
-        check_packing(tiny, rows, 200)
-
-
-def test_inputs_of_an_unknown_form_are_not_packed(tiny: VisionLanguageModel, rows: list[Example]) -> None:
-    batch = {**tiny.inputs(rows[:2], supervise=True), "image_grid_thw": torch.ones(1, 3)}
-    with pytest.raises(UserError, match="cannot be packed"):
-        pack(batch, [1, 0], 100)
+    assert not can_share(tiny, questions, pack_tokens)
+    assert "does not keep rows of one sequence apart" in caplog.text
 
 
 # ---- settings ----------------------------------------------------------------------------------------------
@@ -348,6 +395,7 @@ def test_rows_are_learned_in_their_order(
 
     original = Collator.__call__
     monkeypatch.setattr(Collator, "__call__", noted)
+    monkeypatch.setattr(trainer, "can_share", lambda *_: True)  # which collates too
     order = [*rows[5:9], rows[5], rows[0]]
     run(tiny_folder, order, tmp_path / "stage")
     assert seen == [row.id for row in order]
@@ -361,9 +409,24 @@ def test_a_loss_that_is_no_number_stops(
     tiny_folder: Path, rows: list[Example], tmp_path: Path, logging_steps: int
 ) -> None:
     settings = config(learning_rate=1e30, logging_steps=logging_steps, max_grad_norm=0.0, warmup_steps=0)
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d"):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d, because of row\d"):
         run(tiny_folder, rows, tmp_path / "stage", settings)
     assert not (tmp_path / "stage" / "model").exists()
+
+
+def test_the_rows_of_a_loss_that_is_no_number_are_named(
+    tiny: VisionLanguageModel, questions: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = Collator(tiny, pack_tokens=100)(questions)
+    outputs = tiny.network(**{k: v for k, v in batch.items() if k not in ("labels", "rows")})
+    assert not not_finite(outputs, batch["labels"], batch["rows"])
+    place = 0
+    for id, count in batch["rows"]:
+        logits = outputs.logits.detach().clone()
+        logits[place + count - 1] = float("nan")
+        assert not_finite(SimpleNamespace(logits=logits), batch["labels"], batch["rows"]) == [id]
+        place += count
+    assert place == len(outputs.logits)
 
 
 # ---- kills -------------------------------------------------------------------------------------------------
@@ -402,6 +465,7 @@ def interrupted(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Collator, "__call__", counted)
+        patch.setattr(trainer, "can_share", lambda *_: True)  # which collates too
         with pytest.raises(Killed):
             run(model_folder, rows, folder, settings)
     assert not (folder / "model").exists()

@@ -76,10 +76,12 @@ def score_labels(
     tree = label_tree([model.completion_ids(label, end=False) for label in labels])
     batch = {key: value.to(model.device) for key, value in model.inputs(examples, supervise=False).items()}
     mask = batch["attention_mask"]
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    positions = model.positions(batch)
+    if positions is None:
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
     first = model.network(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
     root = first.logits[:, -1].float().log_softmax(-1)
-    nodes = _node_log_probs(model, tree, mask, first.past_key_values) if tree.tokens else None
+    nodes = _node_log_probs(model, tree, mask, positions, first.past_key_values) if tree.tokens else None
     scores = torch.zeros(len(examples), len(labels), dtype=torch.float64)
     for number, steps in enumerate(tree.steps):
         for node, token in steps:
@@ -101,9 +103,14 @@ def _refuse_nan(is_finite: torch.Tensor, examples: Sequence[Example]) -> None:
 
 
 def _node_log_probs(
-    model: VisionLanguageModel, tree: LabelTree, mask: torch.Tensor, cache: object
+    model: VisionLanguageModel, tree: LabelTree, mask: torch.Tensor, positions: torch.Tensor, cache: object
 ) -> torch.Tensor:
-    """Log-probabilities of the next token behind every node: [B, M, vocabulary]."""
+    """Log-probabilities of the next token behind every node: [B, M, vocabulary].
+
+    Args:
+        positions: of the prompt: [B, T], or [dimensions, B, T] where the model counts in several; words
+            count on by one in each.
+    """
     size, (rows, prompt) = len(tree.tokens), mask.shape
     sees = torch.eye(size, dtype=torch.bool)
     for node, parent in enumerate(tree.parents):
@@ -121,7 +128,7 @@ def _node_log_probs(
     out = model.network(
         input_ids=torch.tensor(tree.tokens, device=mask.device).expand(rows, size),
         attention_mask=blocked[:, None],
-        position_ids=mask.sum(1)[:, None] + depths[None] - 1,
+        position_ids=positions[..., -1:] + depths,
         past_key_values=cache,
         use_cache=True,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
+import inspect
 import logging
 import math
 import re
@@ -47,6 +47,8 @@ class Facts:
         rows_apart: each row passes the processor alone, and the rows are joined behind it.
         counts_pixels: the image processor's `size` is numbers of pixels, not sides.
         min_frames: a shorter video's last frame is repeated, as the processor itself does to fill up a pair.
+        media_see_question: what stands for a picture depends on what is asked about it, so that two questions
+            cannot share it.
     """
 
     takes_videos: bool = False
@@ -54,6 +56,7 @@ class Facts:
     rows_apart: bool = False
     counts_pixels: bool = False
     min_frames: int = 1
+    media_see_question: bool = False
 
 
 FACTS: dict[str, Facts] = {
@@ -66,8 +69,8 @@ FACTS: dict[str, Facts] = {
     # images and videos share `pixel_values`, so that the one of a batch replaces the other, and the processor
     # writes the number of frames of the batch's longest video into every row
     "smolvlm": Facts(takes_videos=True, rows_apart=True),
-    # two tokens a frame
-    "llama_vid": Facts(takes_videos=True),
+    # two tokens a frame, one of which looks at the frame for what is asked
+    "llama_vid": Facts(takes_videos=True, media_see_question=True),
 }
 """By `model_type`. A type that is not here is treated like LLaVA-1.5."""
 
@@ -151,8 +154,7 @@ def check(name: str) -> None:
 
 def _register_own() -> None:
     """Lets transformers know our own architecture, which registers where its package is imported."""
-    if importlib.util.find_spec("behavior_llava.models.llama_vid") is not None:
-        importlib.import_module("behavior_llava.models.llama_vid")
+    importlib.import_module("behavior_llava.models.llama_vid")
 
 
 def _refuse_adapter(name: str) -> None:
@@ -400,6 +402,20 @@ class VisionLanguageModel:
             self._ids[key] = both[len(before) :]
         return self._ids[key]
 
+    def text_ids(self, example: Example) -> list[int]:
+        """The tokens of prompt and answer, a token for each media placeholder as the template writes it.
+
+        Behind the last placeholder they are those of `inputs`, which spreads the placeholders out.
+        """
+        text = self.prefix(example.prompt, *self.num_placeholders(example))
+        text += self.answer_text(example.completion or "")
+        return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
+
+    def _adds_bos(self, text: str) -> bool:
+        """Whether the tokenizer is to write the beginning of the text, because the template does not."""
+        bos = self.tokenizer.bos_token
+        return not (bos and text.startswith(bos))
+
     def num_images(self, example: Example) -> int:
         """How many pictures the example shows, a video's frames counted."""
         if example.media is None:
@@ -465,6 +481,18 @@ class VisionLanguageModel:
             batch["labels"] = self._labels(examples, batch)
         return batch
 
+    def positions(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """Position ids of a batch of `inputs` where the architecture counts pictures otherwise than words.
+
+        Returns:
+            [3, B, T] for Qwen-VL (time, height, width); None where every token counts one.
+        """
+        count = getattr(self.network.model, "get_rope_index", None)
+        if count is None or "mm_token_type_ids" not in batch:
+            return None
+        known = inspect.signature(count).parameters
+        return count(**{name: value for name, value in batch.items() if name in known})[0]
+
     def _processed(self, examples: Sequence[Example], texts: list[str], side: str) -> dict[str, torch.Tensor]:
         images: list[Image.Image] = []
         videos: list[list[Image.Image]] = []
@@ -483,7 +511,6 @@ class VisionLanguageModel:
         settings: dict[str, Any] = {"videos": videos} if videos else {}
         if videos and hasattr(self.processor, "video_processor"):
             settings |= {"video_metadata": times, "do_sample_frames": False}
-        bos = self.tokenizer.bos_token
         try:
             batch = self.processor(
                 text=texts,
@@ -491,7 +518,7 @@ class VisionLanguageModel:
                 padding=True,
                 padding_side=side,
                 return_tensors="pt",
-                add_special_tokens=not (bos and texts[0].startswith(bos)),
+                add_special_tokens=self._adds_bos(texts[0]),
                 **settings,
             )
         except ValueError as error:

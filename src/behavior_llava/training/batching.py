@@ -2,13 +2,16 @@
 
 The label gate reads every distinct row's text before the first step: a row without a supervised token, with a
 media placeholder in its text, or whose tokens differ from the processor's own template stops the training
-there. Packing puts several rows into one sequence, so that short rows cost no padding.
+there. All questions on one media item then share a sequence: the media once, each question a branch that sees
+the media and itself, never its siblings. Short sequences are packed together under the same mask.
 """
 
 from __future__ import annotations
 
-import itertools
+import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +22,12 @@ from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example
 from behavior_llava.models.auto import IGNORED, VisionLanguageModel
 
+log = logging.getLogger(__name__)
+
+
+ROWS = "rows"
+"""Beside a batch's inputs: (id, supervised tokens) of its rows in the order in which their tokens stand."""
+
 
 def gate(model: VisionLanguageModel, examples: Sequence[Example], *, max_tokens: int) -> None:
     """Checks every row before training.
@@ -26,7 +35,7 @@ def gate(model: VisionLanguageModel, examples: Sequence[Example], *, max_tokens:
     Raises:
         UserError: the first row at fault, by its id.
     """
-    image_token = model.tokenizer.convert_ids_to_tokens(model.image_token_id)
+    placeholders = sorted(model.media_tokens)
     with progress("checking labels", len(examples)) as advance:
         for example in examples:
             advance()
@@ -34,9 +43,10 @@ def gate(model: VisionLanguageModel, examples: Sequence[Example], *, max_tokens:
                 raise UserError(
                     "has no answer to learn", where=example.id, remedy="drop the row or give it a completion"
                 )
-            if image_token in example.prompt or image_token in example.completion:
+            held = [text for text in placeholders if text in example.prompt or text in example.completion]
+            if held:
                 raise UserError(
-                    f"holds the media placeholder {image_token} in its text",
+                    f"holds the media placeholder {held[0]} in its text",
                     where=example.id,
                     remedy="remove it; media are placed by the template",
                 )
@@ -51,121 +61,280 @@ def gate(model: VisionLanguageModel, examples: Sequence[Example], *, max_tokens:
                 )
 
 
+# ---- one media, many questions -----------------------------------------------------------------------------
+
+
+def grouped(examples: Sequence[Example]) -> list[list[Example]]:
+    """Examples on the same media item together, each group where its first one stands."""
+    groups: dict[object, list[Example]] = {}
+    for number, example in enumerate(examples):
+        media = example.media
+        key = number if media is None else (media.sha256, media.kind, media.times_s)
+        groups.setdefault(key, []).append(example)
+    return list(groups.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A question's own tokens, behind what it shares with the others.
+
+    Attributes:
+        num_supervised: so many of its last tokens are learned. Never all: what the first of them is
+            foretold by must be the branch's own.
+    """
+
+    ids: list[int]
+    num_supervised: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The questions on one media item, or one question alone.
+
+    Attributes:
+        trunk: tokens all questions begin with, their media among them; 0 where there is one question.
+        positions: of the first question's tokens: [tokens] or, where a model counts in several dimensions,
+            [dimensions, tokens].
+    """
+
+    trunk: list[int]
+    branches: list[Branch]
+    positions: torch.Tensor
+
+    @property
+    def length(self) -> int:
+        """Tokens in all."""
+        return len(self.trunk) + sum(len(branch.ids) for branch in self.branches)
+
+
+def parting(rows: Sequence[Sequence[int]], num_supervised: Sequence[int]) -> int:
+    """After how many tokens the rows part; at least one token of each row's question is its own."""
+    most = min(len(row) - learned - 1 for row, learned in zip(rows, num_supervised, strict=True))
+    first = rows[0]
+    for place in range(most):
+        if any(row[place] != first[place] for row in rows[1:]):
+            return place
+    return max(most, 0)
+
+
 class Collator:
     """Examples to model inputs; what `transformers.Trainer` calls for every batch.
 
+    Questions on one media item share it where the model's media tokens do not depend on the question; where
+    they do (LLaMA-VID's context token), each question has its own and only the picture's way through the
+    vision tower is shared, by the processor.
+
     Args:
-        pack_tokens: length of the sequences rows are packed into; None for a padded sequence a row.
+        share: False gives every question its media again.
+        pack_tokens: several media items share a sequence of so many tokens; None for a sequence each.
     """
 
-    def __init__(self, model: VisionLanguageModel, pack_tokens: int | None = None) -> None:
+    def __init__(
+        self, model: VisionLanguageModel, *, share: bool = True, pack_tokens: int | None = None
+    ) -> None:
         self._model, self._pack_tokens = model, pack_tokens
+        self._share = share and not model.facts.media_see_question
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """The batch's inputs with labels.
+        """The batch's inputs as the model takes them, with `labels`, `logits_to_keep` and ROWS.
+
+        `loss` takes them all out that the model does not take.
 
         Raises:
             UserError: a row's media cannot be read any more; another row never takes its place.
         """
         try:
-            batch = self._model.inputs(examples, supervise=True)
+            return self._batch(examples)
         except MediaFault as fault:
             ids = ", ".join(example.id for example in examples if example.media is not None)
             raise UserError(
                 f"media cannot be read since they were collected ({fault.reason}) in one of {ids}",
                 remedy="run collect again",
             ) from fault
-        if self._pack_tokens is None:
-            return batch
-        return pack(batch, [self._model.num_images(example) for example in examples], self._pack_tokens)
+
+    def _batch(self, examples: Sequence[Example]) -> dict[str, Any]:
+        model = self._model
+        groups = self._groups(examples)
+        batch = model.inputs([group[0] for group in groups], supervise=True)
+        rows = [
+            (row.id, len(model.completion_ids(row.completion or "", end=True)))
+            for group in groups
+            for row in group
+        ]
+        if self._pack_tokens is None and all(len(group) == 1 for group in groups):
+            return {**_kept(batch), ROWS: rows}
+        tokens = {name: batch.pop(name) for name in ("input_ids", "attention_mask", "labels")}
+        positions = model.positions({**batch, **tokens})
+        lengths = tokens["attention_mask"].sum(1).tolist()
+        found = []
+        for number, (group, length) in enumerate(zip(groups, lengths, strict=True)):
+            ids = tokens["input_ids"][number, :length].tolist()
+            places = torch.arange(length) if positions is None else positions[..., number, :length]
+            found.append(self._group(group, ids, places))
+        for name in set(batch) & _PER_TOKEN:
+            del batch[name]
+        return {**batch, **_arranged(found, self._pack_tokens, model.network.dtype), ROWS: rows}
+
+    def _groups(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """Those that can share, together; a question whose media stand behind its words stays alone."""
+        if not self._share:
+            return [[example] for example in examples]
+        groups = []
+        for group in grouped(examples):
+            rows, learned = self._raw(group)
+            at = parting(rows, learned) if len(group) > 1 else 0
+            if any(self._model.media_token_ids & set(row[at:]) for row in rows):
+                groups += [[example] for example in group]
+            else:
+                groups.append(group)
+        return groups
+
+    def _raw(self, group: Sequence[Example]) -> tuple[list[list[int]], list[int]]:
+        """The rows' tokens before their media are spread out, and how many of each are learned."""
+        model = self._model
+        learned = [len(model.completion_ids(row.completion or "", end=True)) for row in group]
+        return [model.text_ids(row) for row in group], learned
+
+    def _group(self, group: Sequence[Example], ids: list[int], positions: torch.Tensor) -> Group:
+        """Args: ids: the first question's tokens, its media spread out."""
+        rows, learned = self._raw(group)
+        if len(group) == 1:
+            return Group([], [Branch(ids, learned[0])], positions)
+        at = parting(rows, learned)
+        # the media stand before the parting: behind it, the tokens are the same, spread out or not
+        trunk = len(ids) - (len(rows[0]) - at)
+        if ids[trunk:] != rows[0][at:]:
+            raise UserError(
+                "the row's tokens are not those of its template",
+                where=group[0].id,
+                remedy="report this model and row",
+            )
+        branches = [Branch(row[at:], count) for row, count in zip(rows, learned, strict=True)]
+        return Group(ids[:trunk], branches, positions)
 
 
-def pack(batch: dict[str, torch.Tensor], num_images: Sequence[int], length: int) -> dict[str, Any]:
-    """Rows of a padded batch as few sequences of at most `length` tokens, or of the longest row.
+_PER_TOKEN = frozenset({"mm_token_type_ids", "token_type_ids"})
+"""What processors say of every token beside its id; it tells positions, which are given here."""
 
-    Positions start again with every row and there is no attention mask: transformers reads from both that a
-    row sees itself alone (masking_utils.find_packed_sequence_indices). Loss and gradients equal those of the
-    padded batch.
+
+def _kept(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with the places whose next token is learned."""
+    keep = torch.zeros_like(batch["labels"], dtype=torch.bool)
+    keep[:, :-1] = batch["labels"][:, 1:] != IGNORED
+    return {**batch, "logits_to_keep": keep}
+
+
+def _arranged(groups: Sequence[Group], pack_tokens: int | None, dtype: torch.dtype) -> dict[str, Any]:
+    """Groups as sequences, in their order, under a mask that keeps branches and groups apart.
+
+    Returns:
+        input_ids, labels, logits_to_keep [B, T]; position_ids [B, T] or [dimensions, B, T]; attention_mask
+        [B, 1, T, T], to be added to the scores.
+    """
+    sequences: list[list[Group]] = []
+    room = 0
+    for group in groups:
+        if not sequences or pack_tokens is None or group.length > room:
+            sequences.append([])
+            room = pack_tokens or 0
+        sequences[-1].append(group)
+        room -= group.length
+    width = max(sum(group.length for group in sequence) for sequence in sequences)
+    size = (len(sequences), width)
+    ids = torch.zeros(size, dtype=torch.long)
+    labels = torch.full(size, IGNORED)
+    positions = torch.zeros(*groups[0].positions.shape[:-1], *size, dtype=torch.long)
+    owner, branch = torch.full(size, -1), torch.zeros(size, dtype=torch.long)
+    for number, sequence in enumerate(sequences):
+        at = 0
+        for group in sequence:
+            trunk = len(group.trunk)
+            ids[number, at : at + trunk] = torch.tensor(group.trunk, dtype=torch.long)
+            positions[..., number, at : at + trunk] = group.positions[..., :trunk]
+            owner[number, at : at + group.length] = at
+            at += trunk
+            for place, one in enumerate(group.branches):
+                end = at + len(one.ids)
+                ids[number, at:end] = torch.tensor(one.ids)
+                learned = one.ids[len(one.ids) - one.num_supervised :]
+                labels[number, end - len(learned) : end] = torch.tensor(learned)
+                branch[number, at:end] = place + 1
+                positions[..., number, at:end] = _continued(group.positions, trunk, len(one.ids))
+                at = end
+    before = torch.ones(width, width, dtype=torch.bool).tril()
+    seen = before & (owner[:, :, None] == owner[:, None, :])
+    seen &= (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
+    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+    packed = {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": mask[:, None]}
+    return _kept(packed)
+
+
+def _continued(positions: torch.Tensor, trunk: int, length: int) -> torch.Tensor:
+    """Positions of a branch: the first question's as far as they go, then one more a token.
+
+    Behind the trunk there are only words, which count on by one in every dimension.
+    """
+    start = positions[..., trunk : trunk + 1]
+    return start + torch.arange(length) if trunk else positions[..., :length]
+
+
+def loss(network: Any, batch: dict[str, Any]) -> torch.Tensor:
+    """Mean cross-entropy of the supervised tokens of a batch; logits are made for these alone."""
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", ROWS)}
+    return supervised_loss(network(**inputs), batch["labels"])
+
+
+def supervised_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """What `transformers.Trainer` calls as its compute_loss_func.
 
     Args:
-        batch: input_ids, attention_mask, labels [B, T], padded on the right; pixel_values [N, ...].
-        num_images: of every row; they add up to N.
-
-    Raises:
-        UserError: the model takes its pictures in another form than one entry of pixel_values each.
+        outputs: of a network that was given `logits_to_keep`: logits [supervised tokens, vocabulary].
+        labels: [B, T], IGNORED where nothing is learned.
+        num_items_in_batch: divides the sum; None divides by the batch's own supervised tokens.
     """
-    lengths = batch["attention_mask"].sum(1).tolist()
-    pixels = batch.get("pixel_values")
-    known = {"input_ids", "attention_mask", "labels", "pixel_values"}
-    if set(batch) - known or (0 if pixels is None else len(pixels)) != sum(num_images):
-        raise UserError(
-            "this model's inputs cannot be packed",
-            where=", ".join(sorted(batch)),
-            remedy="leave pack_tokens out of the config",
-        )
-    bins = _first_fit(lengths, length)
-    width = max(sum(lengths[row] for row in rows) for rows in bins)
-    # what fills a sequence up is a row of its own, of which nothing is learned
-    packed = {
-        "input_ids": torch.zeros(len(bins), width, dtype=torch.long),
-        "labels": torch.full((len(bins), width), IGNORED),
-        "position_ids": torch.zeros(len(bins), width, dtype=torch.long),
-    }
-    firsts = [0, *itertools.accumulate(num_images)]
-    pictures: list[int] = []
-    for number, rows in enumerate(bins):
-        at = 0
-        for row in rows:
-            size = lengths[row]
-            for name in ("input_ids", "labels"):
-                packed[name][number, at : at + size] = batch[name][row, :size]
-            packed["position_ids"][number, at : at + size] = torch.arange(size)
-            pictures += range(firsts[row], firsts[row + 1])
-            at += size
-        packed["position_ids"][number, at:] = torch.arange(width - at)
-    if pixels is not None:
-        packed["pixel_values"] = pixels[pictures]
-    # with a cache transformers does not look for packed rows
-    return {**packed, "use_cache": False}
+    shifted = labels[:, 1:]
+    targets = shifted[shifted != IGNORED]
+    total = torch.nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")
+    return total / (len(targets) if num_items_in_batch is None else num_items_in_batch)
 
 
-def _first_fit(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Rows to bins, the longest first, each into the first bin with room."""
-    bins: list[list[int]] = []
-    room: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        place = next((number for number, left in enumerate(room) if left >= lengths[row]), None)
-        if place is None:
-            bins.append([])
-            room.append(max(most, lengths[row]))
-            place = len(bins) - 1
-        bins[place].append(row)
-        room[place] -= lengths[row]
-    return bins
+def not_finite(outputs: Any, labels: torch.Tensor, rows: Sequence[tuple[str, int]]) -> list[str]:
+    """The ids of the rows whose own loss is no number."""
+    shifted = labels[:, 1:]
+    targets = shifted[shifted != IGNORED]
+    each = torch.nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="none")
+    parts = each.split([count for _, count in rows])
+    return [id for (id, _), part in zip(rows, parts, strict=True) if not part.isfinite().all()]
 
 
 @torch.no_grad()
-def check_packing(model: VisionLanguageModel, examples: Sequence[Example], length: int) -> None:
-    """Refuses to pack where the model lets packed rows see each other.
+def can_share(model: VisionLanguageModel, examples: Sequence[Example], pack_tokens: int | None) -> bool:
+    """Whether rows in one sequence teach the model what they teach it apart; a warning where they do not.
 
-    Raises:
-        UserError: the loss of a few rows packed is not their loss apart.
+    Tried on the shortest of the first rows, and on all questions about their media among these.
     """
-    # the shortest of the first ones: they share a sequence
     few = sorted(examples[:64], key=lambda row: len(row.prompt) + len(row.completion or ""))[:4]
+    shown = {row.media for row in few if row.media is not None}
+    few += [row for row in examples[:64] if row.media in shown and row not in few][:4]
     losses = []
-    for collate in (Collator(model), Collator(model, length)):
+    for collate in (Collator(model, share=False), Collator(model, pack_tokens=pack_tokens)):
         batch = collate(few)
         moved = {
             key: value.to(model.device) if isinstance(value, torch.Tensor) else value
             for key, value in batch.items()
         }
-        losses.append(float(model.network(**moved).loss))
-    apart, packed = losses
+        losses.append(float(loss(model.network, moved)))
+    apart, together = losses
     # NaN is left to the trainer, which says at which step
-    if abs(apart - packed) > (1e-4 if model.network.dtype == torch.float32 else 2e-2) * max(1.0, abs(apart)):
-        raise UserError(
-            f"this model does not keep packed rows apart (loss {packed:.4f} instead of {apart:.4f})",
-            where=type(model.network).__name__,
-            remedy="leave pack_tokens out of the config",
-        )
+    allowed = (1e-4 if model.network.dtype == torch.float32 else 2e-2) * max(1.0, abs(apart))
+    if abs(apart - together) <= allowed or not math.isfinite(apart):
+        return True
+    log.warning(
+        "%s does not keep rows of one sequence apart (loss %.4f instead of %.4f): each row has its own",
+        type(model.network).__name__,
+        together,
+        apart,
+    )
+    return False

@@ -31,7 +31,7 @@ from behavior_llava.core.progress import Advance, progress
 from behavior_llava.core.schema import Example
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.training import lora
-from behavior_llava.training.batching import Collator, check_packing, gate
+from behavior_llava.training.batching import ROWS, Collator, can_share, gate, not_finite, supervised_loss
 from behavior_llava.training.lora import LoraConfig
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 COMPLETE = "complete"
 """Lists the files of a checkpoint and is written after them: one without it, or without one of them, was cut
 off while it was written or removed, and is never resumed from."""
+_MOST_NAMED = 10
+"""Rows in a message."""
 
 
 class TrainConfig(Config):
@@ -48,8 +50,10 @@ class TrainConfig(Config):
         epochs: passes over the stage's own rows; may be fractional.
         lora: train adapters and merge them into the weights in the end; null trains the weights themselves.
         freeze: parts whose names match stay as they are (regular expressions over parameter names).
-        pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None pads
-            each to the longest.
+        share_media: the questions of a batch on one media item share its tokens without seeing each other;
+            false shows the media to each question again. The result is the same, the work is not.
+        pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None gives
+            each media item a sequence, padded to the longest.
         arguments: passed to transformers.TrainingArguments and checked by it.
     """
 
@@ -57,12 +61,13 @@ class TrainConfig(Config):
     freeze: tuple[str, ...] = ()
     lora: LoraConfig | None = None
     max_tokens: int = 2048
+    share_media: bool = True
     pack_tokens: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class Watch(TrainerCallback):
-    """Marks whole checkpoints, drives the progress bar, stops on a loss that is no number."""
+    """Marks whole checkpoints and drives the progress bar."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
@@ -76,28 +81,10 @@ class Watch(TrainerCallback):
         """Moves the bar."""
         self._advance()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: Any,
-        control: Any,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Refuses a loss that is no number."""
-        # train_loss comes at the end: the last steps may be fewer than logging_steps
-        loss = (logs or {}).get("loss", (logs or {}).get("train_loss"))
-        if loss is not None and not math.isfinite(float(loss)):
-            raise UserError(
-                f"the loss is {loss} at step {state.global_step}",
-                where=args.output_dir,
-                remedy="lower the learning rate or look at the rows before this step",
-            )
-
 
 class Ordered(Trainer):
-    """A Trainer that takes the rows as they come (the mixture has ordered them already) and resumes to the
-    saved weights.
+    """A Trainer that takes the rows as they come (the mixture has ordered them already), names the rows of a
+    loss that is no number, and resumes to the saved weights.
 
     transformers' own resuming loads a checkpoint by the names in the file and only warns of those it does not
     find; LLaVA's weights are saved under other names than the module's, so none of them is found and training
@@ -107,6 +94,32 @@ class Ordered(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         return SequentialSampler(rows)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch.
+
+        Raises:
+            UserError: it is no number.
+        """
+        inputs = dict(inputs)
+        rows, labels = inputs.pop(ROWS), inputs["labels"]
+        found, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if not found.isfinite():
+            wrong = not_finite(outputs, labels, rows)
+            raise UserError(
+                f"the loss is {float(found.detach())} at step {self.state.global_step + 1}, because of "
+                + ", ".join(wrong[:_MOST_NAMED])
+                + (f" and {len(wrong) - _MOST_NAMED} more rows" if len(wrong) > _MOST_NAMED else ""),
+                where=self.args.output_dir,
+                remedy="look at these rows; where all of a step are named, lower the learning rate",
+            )
+        return (found, outputs) if return_outputs else found
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -242,8 +255,9 @@ def train(
         UserError: the label gate refuses a row, the loss is no number, or an argument is wrong.
     """
     gate(model, list({id(row): row for row in rows}.values()), max_tokens=config.max_tokens)
-    if config.pack_tokens is not None:
-        check_packing(model, rows, config.pack_tokens)
+    collator = Collator(model, share=config.share_media, pack_tokens=config.pack_tokens)
+    if (config.share_media or config.pack_tokens) and not can_share(model, rows, config.pack_tokens):
+        collator = Collator(model, share=False)
     freeze(model.network, config.freeze)
     network = model.network
     if config.lora is not None:
@@ -262,7 +276,8 @@ def train(
             model=network,
             args=settings,
             train_dataset=Rows(rows),
-            data_collator=Collator(model, config.pack_tokens),
+            data_collator=collator,
+            compute_loss_func=supervised_loss,
             callbacks=[Watch(advance)],
         )
         trainer.remove_callback(PrinterCallback)

@@ -217,6 +217,8 @@ class LlamaVidModel(LlamaVidPreTrainedModel):
                 f"{len(counts)} num_frames, {len(firsts)} first_frame, {len(ids)} qformer_input_ids and "
                 f"{len(mask)} qformer_attention_mask: one of each is needed for every insertion"
             )
+        if not counts:
+            raise ValueError("frames are given, but no insertion asks for them")
         for number, (first, count) in enumerate(zip(firsts, counts, strict=True)):
             if count < 1 or first < 0 or first + count > frames:
                 raise ValueError(
