@@ -409,6 +409,10 @@ class VisionLanguageModel:
         """
         text = self.prefix(example.prompt, *self.num_placeholders(example))
         text += self.answer_text(example.completion or "")
+        for word in self._processor_tokens:
+            if word not in self.tokenizer.get_vocab():
+                # a word that only the processor knows, for which it writes tokens
+                text = text.replace(word, self.tokenizer.convert_ids_to_tokens(self.image_token_id))
         return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
 
     def _adds_bos(self, text: str) -> bool:

@@ -108,14 +108,14 @@ class Ordered(Trainer):
             UserError: it is no number.
         """
         inputs = dict(inputs)
-        rows, labels = inputs.pop(ROWS), inputs["labels"]
+        rows, labels = inputs.pop(ROWS, None), inputs.get("labels")
         found, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if not found.isfinite():
-            wrong = not_finite(outputs, labels, rows)
+            wrong = [] if rows is None else not_finite(outputs, labels, rows)
+            more = f" and {len(wrong) - _MOST_NAMED} more rows" if len(wrong) > _MOST_NAMED else ""
             raise UserError(
-                f"the loss is {float(found.detach())} at step {self.state.global_step + 1}, because of "
-                + ", ".join(wrong[:_MOST_NAMED])
-                + (f" and {len(wrong) - _MOST_NAMED} more rows" if len(wrong) > _MOST_NAMED else ""),
+                f"the loss is {float(found.detach())} at step {self.state.global_step + 1}"
+                + (f", because of {', '.join(wrong[:_MOST_NAMED])}{more}" if wrong else ""),
                 where=self.args.output_dir,
                 remedy="look at these rows; where all of a step are named, lower the learning rate",
             )
