@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Path:
-    """What the original LLaMA-VID computed: --golden FOLDER, or the one beside the checkout; skips without."""
+    """What the original LLaMA-VID computed: --golden FOLDER, or that beside the checkout; skips without."""
     given: Path | None = request.config.getoption("--golden")
     if given is not None:
         if not (given / "cases.json").is_file():

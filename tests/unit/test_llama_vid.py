@@ -414,6 +414,9 @@ def alone(model: Any, row: Row) -> Tensor:
         # an odd number of patches: the class token is dropped all the same
         (6, {"compress_type": "grid:3", "vision_image_size": 6}),
         (7, {"compress_type": None, "vision_image_size": 2}),
+        # cells that do not fill the side, and more of them than asked for
+        (13, {"compress_type": "grid:3"}),
+        (14, {"compress_type": "grid:2", "vision_image_size": 10}),
         (8, {"projector_type": "linear", "vision_hidden_size": 12, "num_query_tokens": 1}),
         (9, {"projector_type": "mlp3x_gelu", "qformer_cross_attention_frequency": 3}),
         (10, {"projector_type": "identity", "vision_hidden_size": 32, "vision_num_attention_heads": 4}),
@@ -683,8 +686,7 @@ def test_inputs_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"compress_type": "grid:3"}, "does not divide 4x4 patches"),
-        ({"compress_type": "grid:8"}, "does not divide 4x4 patches"),
+        ({"compress_type": "grid:5"}, "more cells than 4x4 patches"),
         ({"compress_type": "grid:1"}, "g >= 2"),
         ({"compress_type": "grid:0"}, "unknown"),
         ({"compress_type": "grid:-2"}, "unknown"),
@@ -718,6 +720,15 @@ def test_content_tokens_of_the_published_settings(kind: str | None, count: int) 
     assert (config.num_patches, config.num_content_tokens) == (256, count)
     assert config.num_tokens_per_frame == 1 + count
     assert config.image_token_id == 32000
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind", "count"), [(336, "grid:5", 36), (224, "grid:5", 25), (224, "grid:3", 9)]
+)
+def test_cells_that_do_not_fill_the_side_are_the_originals(pixels: int, kind: str, count: int) -> None:
+    """The counts that the original gave when it was run with these settings."""
+    config = LlamaVidConfig(compress_type=kind, vision_config={"image_size": pixels, "patch_size": 14})
+    assert config.num_content_tokens == count
 
 
 # ---- generation --------------------------------------------------------------------------------------------

@@ -563,7 +563,7 @@ def _set_nan(tensors: dict[str, Tensor]) -> None:
         (_config("\x00\xff"), "cannot be read as JSON"),
         (_config(bert_type=None), "bert_type is None"),
         (_config(bert_type="raw_pretrain"), "bert_type is 'raw_pretrain'"),
-        (_config(compress_type="grid:3"), "does not divide 2x2"),
+        (_config(compress_type="grid:3"), "more cells than 2x2"),
         (_config(compress_type=3), "no usable configuration"),
         (_config(mm_projector_type="mlp2x_relu"), "unknown"),
         (_config(mm_projector_type="linear"), r"missing: model\.multi_modal_projector\.bias"),

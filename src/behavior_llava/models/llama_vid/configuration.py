@@ -25,7 +25,7 @@ class LlamaVidConfig(PreTrainedConfig):
 
     Attributes:
         compress_type: how the patches of a frame become its content tokens: None keeps them all, "mean" makes
-            one of them, "grid:g" makes g*g by averaging square cells.
+            one of them, "grid:g" averages square cells, g along a side.
         projector_type: from vision to language width: "linear", "mlp{k}x_gelu" (k linears) or "identity".
         num_query_tokens: learned queries of the Q-Former.
         image_token_id: the placeholder of one feature. Above the vocabulary, so that it has no embedding and
@@ -98,8 +98,12 @@ class LlamaVidConfig(PreTrainedConfig):
     def cells(self) -> int | None:
         """Cells along one side that a frame's patches are averaged over; None where all patches are kept.
 
+        Where g does not divide the side, a cell is side // g patches wide, as in the original: there may be
+        more than g of them, and patches behind the last whole one do not count (16 patches
+        a side and grid:5 give 5 cells of 3, 24 give 6 of 4).
+
         Raises:
-            ValueError: compress_type is unknown or its grid does not divide the frame's patches evenly.
+            ValueError: compress_type is unknown or asks for more cells than there are patches.
         """
         if self.compress_type is None:
             return None
@@ -110,13 +114,13 @@ class LlamaVidConfig(PreTrainedConfig):
             raise ValueError(
                 f"compress_type {self.compress_type!r} is unknown: use null, 'mean' or 'grid:g' with g >= 2"
             )
-        cells = int(found[1])
-        if self.side % cells:
+        width = self.side // int(found[1])
+        if not width:
             raise ValueError(
-                f"compress_type {self.compress_type!r} does not divide {self.side}x{self.side} patches "
-                "evenly: cells would differ in size or leave patches out"
+                f"compress_type {self.compress_type!r} asks for more cells than "
+                f"{self.side}x{self.side} patches"
             )
-        return cells
+        return self.side // width
 
     @property
     def num_content_tokens(self) -> int:
