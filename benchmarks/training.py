@@ -5,8 +5,8 @@
     python benchmarks/training.py --json
 
 A LLaVA whose language part has about 60 M parameters, 576 visual tokens a picture, 4 questions of 30 tokens
-with answers of 40 on each; random weights, fp32, AdamW, the tower frozen. All ways learn from the same rows in the
-same optimizer steps, each in a process of its own, in turns. Between steps each multiplies matrices: the
+with answers of 40 on each; random weights, fp32, AdamW, the tower frozen. All ways learn from the same rows in
+the same optimizer steps, each in a process of its own, in turns. Between steps each multiplies matrices: the
 peak that utilization is measured against swings by 40 % on shared machines.
 
 rows: what a good user writes by hand: right padding, no mask, causal attention, logits only where supervised.
@@ -112,7 +112,8 @@ def compare(work: Path, rounds: int, steps: int, *, with_trl: bool) -> Report:
         "loss_difference": equal["loss"],
     }
     report.notes.append(
-        f"{equal['parameters'] / 1e6:.0f} M parameters in the language part, {equal['visual_tokens']} visual tokens; "
+        f"{equal['parameters'] / 1e6:.0f} M parameters in the language part, "
+        f"{equal['visual_tokens']} visual tokens; "
         f"matmul peak {median(one['matmul'] for runs in found.values() for one in runs) / 1e9:.0f} GFLOP/s; "
         "gradient difference: largest, by the largest gradient of that parameter"
     )
@@ -249,9 +250,11 @@ class Clock(TrainerCallback):
         self._start = 0.0
 
     def start(self) -> None:
+        """A step begins."""
         self._start = time.perf_counter()
 
     def stop(self) -> None:
+        """A step has ended; matrices are multiplied outside its time."""
         self.seconds.append(time.perf_counter() - self._start)
         left = right = torch.ones(PROBE, PROBE)
         start = time.perf_counter()
@@ -260,13 +263,15 @@ class Clock(TrainerCallback):
         self.peaks.append(3 * 2 * PROBE**3 / (time.perf_counter() - start))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """As transformers.Trainer calls it."""
         self.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """As transformers.Trainer calls it."""
         self.stop()
 
     def told(self, losses: list[float], flops: int | None) -> dict[str, Any]:
-        # the first step warms up
+        """All that is measured; the first step warmed up."""
         return {
             "seconds": self.seconds[1:],
             "matmul": median(self.peaks[1:]),

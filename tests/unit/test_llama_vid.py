@@ -182,9 +182,11 @@ class Naive:
         side, kind = self.config.side, self.config.compress_type
         cells = {None: side, "mean": 1}.get(kind) or int(kind.split(":")[1])
         size = side // cells
+        # every whole square of that size, one beside the other
+        starts = [start for start in range(side) if start % size == 0 and start + size <= side]
         found = []
-        for row in range(cells):
-            for column in range(cells):
+        for row in range(len(starts)):
+            for column in range(len(starts)):
                 inside = [
                     patches[y * side + x]
                     for y in range(row * size, (row + 1) * size)
