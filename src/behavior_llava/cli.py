@@ -276,6 +276,95 @@ def show(
         Console().print(panel)
 
 
+class Original(StrEnum):
+    """What `convert` reads."""
+
+    llama_vid = "llama-vid"
+
+
+class Precision(StrEnum):
+    """Types of weights."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@app.command()
+def convert(  # noqa: PLR0913 - the parts a checkpoint is published in
+    original: Annotated[Original, typer.Argument(metavar="FORMAT", help="llama-vid")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The checkpoint's folder, as published.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the model.")],
+    vision: Annotated[
+        Path | None, typer.Option(help="The separate vision file (eva_vit_g.pth), if not in SOURCE.")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the language model, where SOURCE is a stage-1 adapter (mm_projector.bin)."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the language model's tokenizer; SOURCE or --base by default."),
+    ] = None,
+    qformer_tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the Q-Former's tokenizer (bert-base-uncased).")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels along a side; as the checkpoint says by default.")
+    ] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Of all weights; each as it is by default.")] = None,
+    sizes: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON with vision_heads, vision_layers, qformer_heads, qformer_layers; only for checkpoints "
+            "of other sizes than the published ones."
+        ),
+    ] = None,
+) -> None:
+    """Turns an original checkpoint into a model folder; every weight is accounted for or none is written."""
+    import torch
+
+    from behavior_llava.models.llama_vid import convert as llama_vid
+
+    _quiet()
+    llama_vid.convert(
+        source,
+        out,
+        vision=vision,
+        base=base,
+        tokenizer=tokenizer,
+        qformer_tokenizer=qformer_tokenizer,
+        image_size=image_size,
+        dtype=None if dtype is None else getattr(torch, dtype.value),
+        sizes=None if sizes is None else llama_vid.read_sizes(sizes),
+    )
+    console.print(f"[bold]{escape(str(out))}[/bold] is ready: give it as `model` in a config", soft_wrap=True)
+
+
+@app.command()
+def compose(
+    vision: Annotated[str, typer.Option(metavar="TOWER", help="CLIP or SigLIP: a folder or hub name.")],
+    language: Annotated[str, typer.Option(metavar="LM", help="A causal language model: folder or hub name.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the model.")],
+    select_layer: Annotated[
+        int, typer.Option(help="Whose output of the tower is used; -2 is the last but one.")
+    ] = -2,
+    seed: Annotated[int, typer.Option(help="Of the fresh projector.")] = 0,
+) -> None:
+    """Joins a vision tower and a language model into a LLaVA, with a projector yet to be trained."""
+    from behavior_llava.models import compose as composing
+
+    _quiet()
+    told = composing.compose(vision, language, out, select_layer=select_layer, seed=seed)
+    for name, value in told.items():
+        console.print(f"{name}: {escape(str(value))}", soft_wrap=True)
+    console.print(
+        f"[bold]{escape(str(out))}[/bold] is ready: its projector has learned nothing yet", soft_wrap=True
+    )
+
+
 @app.command("list")
 def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Lists what there is of a kind."""

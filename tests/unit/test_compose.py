@@ -34,7 +34,9 @@ from transformers import (
     SiglipModel,
     SiglipVisionModel,
 )
+from typer.testing import CliRunner
 
+from behavior_llava.cli import app
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example, Media
@@ -375,3 +377,14 @@ def test_a_template_that_cannot_take_pictures(parts: Path, tmp_path: Path) -> No
     tokens.chat_template = "{{ messages | length }}{{ flat is defined }}" + CHATML
     tokens.save_pretrained(folder)
     assert "cannot be made to take pictures" in refused(parts / "clip", folder, tmp_path / "out")
+
+
+def test_the_command_composes(parts: Path, tmp_path: Path) -> None:
+    command = ["compose", "--vision", str(parts / "siglip"), "--language", str(parts / "qwen2")]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out"), "--seed", "3"])
+    assert result.exit_code == 0, result.output
+    made = load_file(tmp_path / "out" / "model.safetensors")
+    compose(str(parts / "siglip"), str(parts / "qwen2"), tmp_path / "same", seed=3)
+    same = load_file(tmp_path / "same" / "model.safetensors")
+    assert made.keys() == same.keys()
+    assert all(torch.equal(made[name], same[name]) for name in made)

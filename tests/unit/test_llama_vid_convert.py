@@ -10,7 +10,7 @@ import pickle
 import random
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from typer.testing import CliRunner
 
+from behavior_llava.cli import app
 from behavior_llava.core.errors import UserError
 from behavior_llava.models.llama_vid import LlamaVidForConditionalGeneration, convert
 from behavior_llava.models.llama_vid.convert import Published, our_name, resized
@@ -682,3 +684,25 @@ def test_nothing_is_left_of_a_failed_write(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space"):
         run(source, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+# ---- the command -------------------------------------------------------------------------------------------
+
+
+def test_the_command_converts_with_sizes_of_ones_own(tmp_path: Path) -> None:
+    source = write(tmp_path / "source")
+    sizes = tmp_path / "sizes.json"
+    command = ["convert", "llama-vid", str(source), str(tmp_path / "out")]
+    command += ["--qformer-tokenizer", str(source / "bert"), "--sizes", str(sizes), "--dtype", "bfloat16"]
+    sizes.write_text(json.dumps(asdict(SIZES)))
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    model = load(tmp_path / "out")
+    assert {value.dtype for value in model.state_dict().values()} == {torch.bfloat16}
+    for wrong, named in (({"vision_head": 2}, "vision_head"), ({"vision_heads": True}, "vision_heads")):
+        sizes.write_text(json.dumps(wrong))
+        command[3] = str(tmp_path / named)
+        failed = CliRunner().invoke(app, command)
+        assert isinstance(failed.exception, UserError)
+        assert f"holds {named!r}, which is no size" in str(failed.exception)
+        assert not (tmp_path / named).exists()

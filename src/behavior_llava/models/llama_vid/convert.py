@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,24 @@ class Published:
     vision_layers: int = 39
     qformer_heads: int = 12
     qformer_layers: int = 12
+
+
+def read_sizes(path: Path) -> Published:
+    """The sizes in a JSON file: an object with some or all of Published's names.
+
+    Raises:
+        UserError: it cannot be read, or holds another name or no whole number.
+    """
+    told = _json(path)
+    known = [one.name for one in fields(Published)]
+    wrong = [name for name, value in told.items() if name not in known or type(value) is not int or value < 1]
+    if wrong:
+        raise UserError(
+            f"holds {wrong[0]!r}, which is no size",
+            where=path,
+            remedy=f"give whole numbers for {', '.join(known)}",
+        )
+    return Published(**told)
 
 
 @dataclass(frozen=True)
@@ -294,7 +312,7 @@ class Shapes:
             raise UserError(
                 f"{name} has shape {shape}, not {dimensions} dimensions",
                 where=self._where,
-                remedy="give a LLaMA-VID checkpoint",
+                remedy="give a LLaMA-VID checkpoint, and its sizes where they are not the published ones (--sizes)",
             )
         return shape
 
@@ -378,7 +396,7 @@ def _configuration(
         raise UserError(
             f"the Q-Former has cross-attention in layers {crossing} of {depth}, which is no regular step",
             where=where,
-            remedy="give a LLaMA-VID checkpoint",
+            remedy="give a LLaMA-VID checkpoint, and its sizes where they are not the published ones (--sizes)",
         )
     words, qformer_width = shapes.of(QFORMER + "embeddings.word_embeddings.weight", 2)
     try:
