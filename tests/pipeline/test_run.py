@@ -9,9 +9,10 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from behavior_llava.core.manifest import only_one
+from behavior_llava.core.media import FrameStore
+from behavior_llava.data import blift
+from behavior_llava.models import auto
 
 ROOT = Path(__file__).parents[2]
 ARMS = ("base", "content_only", "shuffled", "behavior")
@@ -174,6 +178,36 @@ def test_arms_learn_from_the_same_posts_in_equally_many_steps(finished: Finished
         steps.add((manifest["rows"], manifest["steps"]))
     assert len(ids) == len(steps) == 1
     assert len(next(iter(ids))) > 60
+
+
+ALONE = """
+import json, sys
+from transformers import pipeline
+folder, picture = sys.argv[1:]
+content = [{"type": "image", "image": picture}, {"type": "text", "text": "Describe it."}]
+said = pipeline("image-text-to-text", model=folder, dtype="float32")(
+    text=[{"role": "user", "content": content}],
+    return_full_text=False,
+    generate_kwargs={"do_sample": False, "max_new_tokens": 12},
+)
+assert "behavior_llava" not in sys.modules
+print(json.dumps(said[0]["generated_text"]))
+"""
+
+
+def test_transformers_alone_serves_what_was_trained(finished: Finished, tmp_path: Path) -> None:
+    """A process that has never heard of this project gets the answer that this project gets."""
+    folder = finished.run / "train/seed0/behavior/model"
+    rows = blift.load(finished.run / "build/arms/seed0/behavior/examples.parquet")
+    row = next(row for row in rows if row.media is not None and row.media.kind == "image")
+    assert row.media is not None
+    command = [sys.executable, "-c", ALONE, str(folder), row.media.path]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    model = auto.load(str(folder), FrameStore(tmp_path), device="cpu")
+    expected = model.generate([replace(row, prompt="Describe it.")], max_new_tokens=12)
+    assert [json.loads(ran.stdout.splitlines()[-1]).strip()] == expected
+    assert len(expected[0]) > 5
 
 
 def test_no_label_word_and_no_path_in_what_arms_learn(finished: Finished) -> None:
