@@ -38,6 +38,10 @@ DryRun = Annotated[
         "--dry-run", help="Only say what would be read, trained and scored, and what it would take."
     ),
 ]
+GpuName = Annotated[
+    str | None, typer.Option("--gpu", help="With --dry-run: the forecast for this GPU, e.g. A100-80GB.")
+]
+GpuCount = Annotated[int, typer.Option("--gpus", min=1, help="How many of it.")]
 
 
 class Kind(StrEnum):
@@ -60,9 +64,18 @@ def _quiet() -> None:
 
 
 def _go(
-    until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool
+    until: str,
+    path: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    limit: int | None,
+    dry_run: bool,
+    gpu: str | None = None,
+    gpus: int = 1,
 ) -> None:
     _quiet()
+    if gpu is not None and not dry_run:
+        raise UserError(f"--gpu {gpu} only forecasts", remedy="add --dry-run, or set `device` in the config")
     from transformers.utils import logging as transformers_logging
 
     from behavior_llava import pipeline
@@ -74,7 +87,7 @@ def _go(
     if dry_run:
         from behavior_llava import forecast
 
-        forecast.show(config, folder, until=until, limit=limit)
+        forecast.show(config, folder, until=until, limit=limit, gpu=gpu, gpus=gpus)
         return
     work = pipeline.run(config, folder, until=until, limit=limit)
     if until == "build":
@@ -110,10 +123,16 @@ def _survivors(source: str, rows: list[dict[str, Any]]) -> Table:
 
 @app.command()
 def run(
-    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+    config: ConfigPath,
+    set_: Overrides = None,
+    out: Out = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    gpu: GpuName = None,
+    gpus: GpuCount = 1,
 ) -> None:
     """The whole way: collect, build, train, evaluate, report; continues where an earlier start stopped."""
-    _go("report", config, set_, out, limit, dry_run)
+    _go("report", config, set_, out, limit, dry_run, gpu, gpus)
 
 
 @app.command()
@@ -134,10 +153,16 @@ def build(
 
 @app.command()
 def train(
-    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+    config: ConfigPath,
+    set_: Overrides = None,
+    out: Out = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    gpu: GpuName = None,
+    gpus: GpuCount = 1,
 ) -> None:
     """Trains the base and every arm."""
-    _go("train", config, set_, out, limit, dry_run)
+    _go("train", config, set_, out, limit, dry_run, gpu, gpus)
 
 
 @app.command()

@@ -141,6 +141,9 @@ def _seen(media: Media | None) -> str:
 def _words(example: Example, separator: str | None) -> Iterator[Text]:
     """What is asked, and the answer in color."""
     yield Text(_seen(example.media), style=ASIDE)
+    for question, answer in example.earlier:
+        yield Text(_plain(question), style=PROMPT)
+        yield Text(_plain(answer), style=DESCRIPTION)
     yield Text(_plain(example.prompt), style=PROMPT)
     color = DESCRIPTION
     for line in (example.completion or "").split("\n"):

@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from behavior_llava.core import chunks
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import Stage, fingerprint, folder_state, write_json
+from behavior_llava.core.manifest import Stage, fingerprint, folder_state, versions, write_json
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Task
 from behavior_llava.data import arms, blift, funnel, ledger, publishing, verbalizer
@@ -41,9 +41,9 @@ from behavior_llava.models.remote import RemoteModel
 from behavior_llava.models.speech import Recognizer
 from behavior_llava.reporting import report
 from behavior_llava.reporting.report import ReportConfig
-from behavior_llava.training import base, tower
+from behavior_llava.training import base, model_card, tower
 from behavior_llava.training.base import BaseConfig
-from behavior_llava.training.trainer import TrainConfig, loss_curve, train
+from behavior_llava.training.trainer import TrainConfig, loss_curve, step_rows, train
 from behavior_llava.training.trainer import arguments as training_arguments
 
 log = logging.getLogger(__name__)
@@ -437,10 +437,10 @@ class Run:
         label: str,
     ) -> dict[str, Any]:
         """Trains the model in `start` on the mixed rows; the facts for a manifest."""
-        step_rows = int(settings.arguments.get("per_device_train_batch_size", 32))
-        step_rows *= int(settings.arguments.get("gradient_accumulation_steps", 1))
-        ordered = base.ordered(rows, ratio, epochs=settings.epochs, seed=seed, step_rows=step_rows)
-        return train(self.load(start), ordered, settings, folder, seed=seed, label=label)
+        size = step_rows(settings)
+        ordered = base.ordered(rows, ratio, epochs=settings.epochs, seed=seed, step_rows=size)
+        facts = train(self.load(start), ordered, settings, folder, seed=seed, label=label)
+        return {**facts, "passes": ordered.passes}
 
     def describing(self, seed: int) -> blift.Describing:
         """Who describes the media of the kept posts."""
@@ -637,7 +637,56 @@ class Run:
                 ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
                 mixed, label = {"behavior": own, **others}, f"training {name}, seed {seed}"
                 facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label)
+                self._write_card(stage.folder / "model", name, seed, built, mixed, facts["steps"])
         return str(stage.folder / "model"), stage
+
+    def _write_card(
+        self,
+        folder: Path,
+        name: str,
+        seed: int,
+        built: Stage,
+        rows: Mapping[str, Sequence[Example]],
+        steps: int,
+    ) -> None:
+        """What the model of an arm says of itself."""
+        config = self.config
+        others = {key: folder_state(self.instruction) for key in rows if key != "behavior"}
+        is_synthetic = self.sandbox is not None
+        learned = (
+            model_card.DataSet(
+                f"{config.name}, rows of {name}",
+                len(rows["behavior"]),
+                built.fingerprint,
+                is_synthetic=is_synthetic,
+            ),
+            *(
+                model_card.DataSet(
+                    key, len(rows[key]), mark, is_synthetic=is_synthetic and config.base.instruction is None
+                )
+                for key, mark in others.items()
+            ),
+        )
+        said = {kind for row in rows["behavior"] for kind in row.behaviors}
+        base_model = config.model
+        if base_model == "tiny" or Path(base_model).exists():
+            base_model = (
+                "a small LLaVA trained on the spot" if base_model == "tiny" else Path(base_model).name
+            )
+        facts = model_card.Facts(
+            name=f"{config.name}: {name}",
+            arm=name,
+            base_model=base_model,
+            license=None,
+            data=learned,
+            behaviors=tuple(kind for kind in config.build.kinds if kind in said),
+            num_steps=steps,
+            weights_hash=auto.weights_hash(folder),
+            seeds={"training": seed},
+            settings=config.training.model_dump(mode="json"),
+            versions=versions(),
+        )
+        model_card.write(folder, facts)
 
     def _save_saw(self, folder: Path, arm: arms.Arm, rows: Sequence[blift.Row], drawn: arms.Exchange) -> None:
         """Writes down, as one-way hashes, whose data an arm learns from: its posts, their authors, and where

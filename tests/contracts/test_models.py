@@ -368,6 +368,173 @@ def test_no_text_may_hold_a_media_placeholder(model: VisionLanguageModel, rows: 
         model.inputs([replace(rows[0], completion=token)], supervise=False)
 
 
+# ---- conversations of several rounds -----------------------------------------------------------------------
+
+EARLIER = (("what do viewers feel", "joy"), ("describe\nit", "a red sky\nit was good"))
+
+
+def talks(media: dict[str, Media]) -> list[Example]:
+    """Two earlier rounds about a picture, one about a video, two of text alone, and no earlier round."""
+    return [
+        Example("1", "was it a good day", "a happy day", media["a"], earlier=EARLIER),
+        Example("2", "and now", "joy", media["clip"], earlier=EARLIER[1:]),
+        Example("3", "and now", "anger", None, earlier=EARLIER),
+        Example("4", "describe", "sadness", media["b"]),
+    ]
+
+
+def messages_of(row: Example, shown: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    said = []
+    for question, answer in (*row.earlier, (row.prompt, row.completion)):
+        said.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        said.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        shown = ()
+    return said
+
+
+def runs_of(labels: torch.Tensor) -> list[torch.Tensor]:
+    """The stretches of supervised tokens."""
+    places = (labels != IGNORED).nonzero()[:, 0].tolist()
+    starts = [place for place in places if place - 1 not in places]
+    return [
+        labels[start : next(n for n in range(start, len(labels) + 1) if n not in places)] for start in starts
+    ]
+
+
+def test_every_answer_of_a_conversation_is_learned_and_no_question(
+    model: VisionLanguageModel, media: dict[str, Media]
+) -> None:
+    rows = talks(media)
+    batch = model.inputs(rows, supervise=True)
+    for row, ids, labels, mask in zip(
+        rows, batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+    ):
+        assert row.completion is not None
+        answers = [*(answer for _, answer in row.earlier), row.completion]
+        found = runs_of(labels)
+        # as each answer alone is learned behind the template's opening: to the token
+        assert [run.tolist() for run in found] == [
+            model.completion_ids(answer, end=True) for answer in answers
+        ]
+        assert torch.equal(ids[labels != IGNORED], labels[labels != IGNORED])
+        assert model.num_supervised(row) == int((labels != IGNORED).sum())
+        length = int(mask.sum())
+        assert labels[length - 1] != IGNORED
+        alone = model.inputs([row], supervise=True)
+        assert torch.equal(alone["labels"][0], labels[:length])
+        # the text is the template's own, media in the first question
+        images, videos = model.num_placeholders(row)
+        whole = model.processor.apply_chat_template(
+            messages_of(row, [{"type": "image"}] * images + [{"type": "video"}] * videos), tokenize=False
+        )
+        said = model.prefix(row.prompt, images, videos, row.earlier) + model.answer_text(row.completion)
+        if model.network.config.model_type == "llava_onevision":
+            whole = "assistant\n".join(whole.rsplit("assistant \n", 1))
+        assert said == whole
+        # behind the media, the tokens are those of the text
+        text = model.text_ids(row)
+        at = next(n for n in range(len(text)) if not model.media_token_ids & set(text[n:]))
+        assert ids[:length].tolist()[at - len(text) :] == text[at:]
+
+
+def test_a_conversation_is_continued_from_all_of_it(
+    model: VisionLanguageModel, media: dict[str, Media]
+) -> None:
+    row = talks(media)[0]
+    assert row.completion is not None
+    before = model.inputs([replace(row, completion=None)], supervise=False)["input_ids"][0].tolist()
+    whole = model.inputs([row], supervise=True)["input_ids"][0].tolist()
+    assert whole == before + model.completion_ids(row.completion, end=True)
+    single = replace(row, earlier=())
+    assert (logits(model, [row])[0][-1] - logits(model, [single])[0][-1]).abs().max() > 0.01
+    batch = model.inputs([row], supervise=True)
+    labels = batch.pop("labels")
+    with torch.inference_mode():
+        out = model.network(**batch, labels=labels)
+    shares = out.logits[0].double().log_softmax(-1)
+    places = (labels[0] != IGNORED).nonzero()[:, 0]
+    naive = -shares[places - 1, labels[0][places]].mean()
+    assert float(out.loss) == pytest.approx(float(naive), abs=1e-5)
+
+
+def test_llama_vids_question_is_that_of_the_first_round(
+    loaded: dict[str, VisionLanguageModel], media: dict[str, Media]
+) -> None:
+    model = loaded["llama_vid"]
+    row = talks(media)[0]
+    first = model.inputs([row], supervise=True)["qformer_input_ids"]
+    assert torch.equal(first, model.processor.questions([EARLIER[0][0]])["qformer_input_ids"])
+    assert len(first) == 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_placeholder_in_an_earlier_round_is_refused(
+    tiny: VisionLanguageModel, media: dict[str, Media], place: int
+) -> None:
+    row = talks(media)[0]
+    said = list(EARLIER[1])
+    said[place] += " <image>"
+    wrong = replace(row, earlier=(EARLIER[0], (said[0], said[1])))
+    for supervise in (True, False):
+        with pytest.raises(UserError, match="1: holds the media placeholder <image>"):
+            tiny.inputs([wrong], supervise=supervise)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda text: text.replace("part['text']", "(part['text'] | replace('joy', 'x'))"),
+            "changes or drops",
+        ),
+        (lambda text: "{% set messages = messages[-2:] %}" + text, "otherwise than the last one"),
+        (
+            lambda text: text.replace("'</s>'", "('</s>' if loop.last else ' ')"),
+            "otherwise than the last one",
+        ),
+        (
+            lambda text: text.replace("{{ part['text'] }}", "{{ part['text'] | upper }}"),
+            "writes an answer elsewhere|otherwise than the last one|changes",
+        ),
+    ],
+)
+def test_a_template_that_does_not_keep_earlier_answers_is_refused(
+    folders: dict[str, Path], media: dict[str, Media], tmp_path: Path, change: Callable[[str], str], told: str
+) -> None:
+    folder = copied(folders["llava"], tmp_path / "changed")
+    file = folder / "chat_template.jinja"
+    changed = change(file.read_text())
+    assert changed != file.read_text()
+    file.write_text(changed)
+    model = auto.load(str(folder), FrameStore(tmp_path / "frames"), device="cpu")
+    with pytest.raises(UserError, match=told):
+        model.inputs([talks(media)[2]], supervise=True)
+
+
+def test_edges_of_an_earlier_answer() -> None:
+    """Of the tokens `ab| c|d |e`, (start, end) is covered by whole ones or refused."""
+    text, places = "ab cd e", [(0, 2), (2, 4), (4, 6), (6, 7)]
+    assert auto._run(text, places, 0, 2) == (0, 1)
+    assert auto._run(text, places, 2, 6) == (1, 3)
+    assert auto._run(text, places, 0, 7) == (0, 4)
+    # " c" holds the blank at the end of "ab " and begins what follows
+    assert auto._run(text, places, 0, 3) == (0, 1)
+    assert auto._run(text, places, 3, 6) is None
+    assert auto._run(text, places, 2, 5) is None
+    assert auto._run(text, places, 1, 2) is None
+    assert auto._run(text, places, 2, 3) is None
+    assert auto._run(text, places, 2, 2) is None
+
+
+def test_a_tokenizer_that_tells_no_places_is_refused(
+    tiny: VisionLanguageModel, media: dict[str, Media], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tiny.tokenizer), "is_fast", False)
+    with pytest.raises(UserError, match="does not tell where tokens stand"):
+        tiny.inputs(talks(media)[:1], supervise=True)
+    tiny.inputs(talks(media)[3:], supervise=True)
+
+
 def test_which_tokens_stand_for_media(loaded: dict[str, VisionLanguageModel]) -> None:
     qwen = {"<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"}
     expected = {

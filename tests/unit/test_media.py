@@ -8,6 +8,8 @@ import os
 import pickle
 import signal
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -308,23 +310,23 @@ def test_a_video_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_frames_of_other_times_and_other_files_are_kept_apart(tmp_path: Path) -> None:
     store, path = FrameStore(tmp_path / "frames"), save_video(tmp_path / "x.mp4")
-    files = store.frame_files(Media(str(path), "video", "ab" * 32, (0.5, 2.0)))
-    files += store.frame_files(Media(str(path), "video", "ab" * 32, (0.6,)))
-    files += store.frame_files(Media(str(path), "video", "cd" * 32, (0.5,)))
-    assert len(set(files)) == 4
+    other = save_video(tmp_path / "other.mp4", start=10)
+    files = store.frame_files(Media(str(path), "video", media.sha256(path), (0.5, 2.0)))
+    files += store.frame_files(Media(str(path), "video", media.sha256(path), (0.6, 0.600002)))
+    files += store.frame_files(Media(str(other), "video", media.sha256(other), (0.5,)))
+    assert len(set(files)) == 5
     assert all(file.is_file() for file in files)
 
 
 def test_a_store_never_shows_half_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, path = FrameStore(tmp_path / "frames"), save_video(tmp_path / "x.mp4")
-    item = Media(str(path), "video", "ab" * 32, (0.5, 2.0))
+    item = Media(str(path), "video", media.sha256(path), (0.5, 2.0))
 
-    def cut_off(image: Image.Image, where: Path, *_: object, **__: object) -> None:
-        Path(where).write_bytes(b"\xff\xd8 half a picture")
+    def cut_off(_: int) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", cut_off)
+        patch.setattr(os, "fsync", cut_off)
         with pytest.raises(KeyboardInterrupt):
             store.frame_files(item)
     assert not any(file.suffix == ".jpg" for file in (tmp_path / "frames").rglob("*"))
@@ -333,18 +335,89 @@ def test_a_store_never_shows_half_a_frame(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_one_frame_gone_is_decoded_again(tmp_path: Path) -> None:
     store, path = FrameStore(tmp_path / "frames"), save_video(tmp_path / "x.mp4")
-    item = Media(str(path), "video", "ab" * 32, (0.5, 2.0))
+    item = Media(str(path), "video", media.sha256(path), (0.5, 2.0))
     store.frame_files(item)[1].unlink()
     assert [number_of(frame) for frame in store.frames(item)] == [5, 20]
 
 
 def test_many_threads_may_ask_for_one_video(tmp_path: Path) -> None:
     store, path = FrameStore(tmp_path / "frames"), save_video(tmp_path / "x.mp4")
-    item = Media(str(path), "video", "ab" * 32, (0.5, 2.0))
+    item = Media(str(path), "video", media.sha256(path), (0.5, 2.0))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: [number_of(frame) for frame in store.frames(item)], range(8)))
     assert found == [[5, 20]] * 8
     assert not list((tmp_path / "frames").rglob("*.part"))
+
+
+def test_another_file_in_a_videos_place_is_not_taken_for_it(tmp_path: Path) -> None:
+    store, path = FrameStore(tmp_path / "frames"), save_video(tmp_path / "x.mp4")
+    item = Media(str(path), "video", media.sha256(path), (0.5,))
+    save_video(path, start=10)
+    with pytest.raises(MediaFault, match="media_changed"):
+        store.frames(item)
+    assert not store.has(item)
+    assert not list((tmp_path / "frames").rglob("*.*"))
+
+
+@pytest.mark.parametrize("left", [0, 100, -2])
+def test_a_frame_the_disk_lost_is_decoded_again(tmp_path: Path, left: int) -> None:
+    store, path = FrameStore(tmp_path / "frames"), save_video(tmp_path / "x.mp4")
+    item = Media(str(path), "video", media.sha256(path), (0.5, 2.0))
+    whole = [frame.tobytes() for frame in store.frames(item)]
+    torn = store.frame_files(item)[1]
+    torn.write_bytes(torn.read_bytes()[:left])
+    assert [frame.tobytes() for frame in store.frames(item)] == whole
+    torn.write_bytes(torn.read_bytes()[:left])
+    path.unlink()
+    with pytest.raises(MediaFault, match="media_missing"):
+        store.frames(item)
+
+
+def test_frames_of_another_size_are_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, item = FrameStore(tmp_path), Media("", "video", "ab" * 32, (0.0,))
+    store.put(item, [picture(640, 480)])
+    assert store.has(item)
+    monkeypatch.setattr(media, "FRAME_SIDE", 224)
+    assert not store.has(item)
+
+
+_KILLED_WRITER = """
+import os, sys
+from pathlib import Path
+from behavior_llava.core import media
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    media.write_whole(Path(sys.argv[1]) / "x.jpg", bytes([number % 256]) * 2_000_000)
+"""
+
+
+def test_writers_killed_midway_leave_a_whole_file_and_parts_that_go(tmp_path: Path) -> None:
+    for _ in range(6):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", _KILLED_WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+        time.sleep(0.05)
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+        if (tmp_path / "x.jpg").exists():
+            content = (tmp_path / "x.jpg").read_bytes()
+            assert len(content) == 2_000_000
+            assert len(set(content)) == 1
+    (tmp_path / "x.jpg.0.part").write_bytes(b"half")
+    os.utime(tmp_path / "x.jpg.0.part", (0, 0))
+    (tmp_path / "y.jpg.1.part").write_bytes(b"of one still writing")
+    media.write_whole(tmp_path / "x.jpg", b"whole")
+    assert not (tmp_path / "x.jpg.0.part").exists()
+    assert (tmp_path / "y.jpg.1.part").exists()
 
 
 def test_stored_frames_are_small_and_keep_their_shape(tmp_path: Path) -> None:

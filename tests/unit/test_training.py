@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
-from behavior_llava.training import trainer
+from behavior_llava.training import lora, trainer
 from behavior_llava.training.batching import Collator, can_share, gate, loss, not_finite
 from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.trainer import TrainConfig, train
@@ -436,7 +438,7 @@ def test_it_learns_and_leaves_only_the_model(tiny_folder: Path, undisturbed: Pat
     curve = trainer.loss_curve(undisturbed)
     assert [step for step, _ in curve] == list(range(1, STEPS + 1))
     assert curve[-1][1] < curve[0][1]
-    assert sorted(path.name for path in undisturbed.iterdir()) == ["loss.json", "model"]
+    assert sorted(path.name for path in undisturbed.iterdir()) == ["logs", "loss.json", "model"]
 
 
 def test_the_same_seed_gives_the_same_bits(
@@ -541,7 +543,9 @@ def test_the_loss_curve_is_written_after_the_model(
     assert same(tmp_path / "stage", undisturbed)
 
 
-def train_and_die(model_folder: Path, rows: list[Example], folder: Path, batch: int) -> None:
+def train_and_die(
+    model_folder: Path, rows: list[Example], folder: Path, batch: int, settings: TrainConfig
+) -> None:
     asked, original = 0, Collator.__call__
 
     def counted(self: Collator, examples: list[Example]) -> dict[str, Any]:
@@ -552,18 +556,101 @@ def train_and_die(model_folder: Path, rows: list[Example], folder: Path, batch: 
         return original(self, examples)
 
     Collator.__call__ = counted  # type: ignore[method-assign]
-    run(model_folder, rows, folder)
+    run(model_folder, rows, folder, settings)
 
 
+KILLED = {
+    "all weights": config(),
+    "adapters": LORA,
+    # a checkpoint between two entries of the log
+    "packed": TrainConfig(epochs=1, pack_tokens=200, arguments={**ARGUMENTS, "logging_steps": 5}),
+}
+
+
+@pytest.mark.parametrize("name", KILLED)
 def test_a_process_killed_at_any_step_changes_nothing(
-    tiny_folder: Path, rows: list[Example], undisturbed: Path, tmp_path: Path
+    tiny_folder: Path, rows: list[Example], tmp_path: Path, name: str
 ) -> None:
+    settings = KILLED[name]
+    run(tiny_folder, rows, tmp_path / "whole", settings)
     batch = random.randint(1, STEPS)
     process = multiprocessing.get_context("spawn").Process(
-        target=train_and_die, args=(tiny_folder, rows, tmp_path / "stage", batch), daemon=True
+        target=train_and_die, args=(tiny_folder, rows, tmp_path / "stage", batch, settings), daemon=True
     )
-    process.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+        process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL, f"killed at batch {batch}"
-    run(tiny_folder, rows, tmp_path / "stage")
-    assert same(tmp_path / "stage", undisturbed), f"killed at batch {batch}"
+    run(tiny_folder, rows, tmp_path / "stage", settings)
+    assert same(tmp_path / "stage", tmp_path / "whole"), f"killed at batch {batch}"
+
+
+# ---- memory ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapters", [None, LoraConfig(rank=4, alpha=8)])
+@pytest.mark.parametrize("pack_tokens", [None, 200])
+def test_activations_computed_twice_teach_the_same(
+    tiny_folder: Path,
+    rows: list[Example],
+    tmp_path: Path,
+    adapters: LoraConfig | None,
+    pack_tokens: int | None,
+) -> None:
+    """Plain descent, so that the weights differ by what the gradients differ."""
+    forwards: Counter[str] = Counter()
+    name, original = "", LlamaMLP.forward
+
+    def counted(self: LlamaMLP, hidden: torch.Tensor) -> torch.Tensor:
+        forwards[name] += 1
+        return original(self, hidden)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LlamaMLP, "forward", counted)
+        patch.setattr(trainer, "can_share", lambda *_: True)  # which runs the model too
+        for name, twice in (("once", False), ("twice", True)):
+            arguments = {
+                **ARGUMENTS,
+                "optim": "sgd",
+                "learning_rate": 0.05,
+                "activation_checkpointing": twice,
+            }
+            settings = TrainConfig(
+                epochs=1,
+                lora=adapters,
+                freeze=("vision_tower",),
+                pack_tokens=pack_tokens,
+                arguments=arguments,
+            )
+            run(tiny_folder, rows, tmp_path / name, settings)
+    assert forwards["twice"] == 2 * forwards["once"] > 0
+    first, second = weights(tmp_path / "once"), weights(tmp_path / "twice")
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], atol=1e-6, rtol=1e-5)
+    before = load_file(tiny_folder / "model.safetensors")
+    assert any(not torch.equal(value, before[key]) for key, value in first.items())
+
+
+@pytest.mark.parametrize("settings", [config(), LORA])
+def test_gathered_weights_make_a_whole_network(
+    tiny_folder: Path, tmp_path: Path, settings: TrainConfig
+) -> None:
+    """What FSDP gathers in the end is put into a network of its own; FSDP itself needs GPUs."""
+    model = auto.load(str(tiny_folder), FrameStore(tmp_path), device="cpu")
+    trained = model.network
+    if settings.lora is not None:
+        trained = lora.wear(model.network, settings.lora, settings.freeze)
+    torch.manual_seed(1)
+    for value in trained.parameters():
+        value.data += torch.randn_like(value)
+    gathered = {name: value.clone() for name, value in trained.state_dict().items()}
+    before = model.network
+    found = trainer._whole(model, gathered, settings)
+    assert model.network is not before
+    assert found.state_dict().keys() == gathered.keys()
+    assert all(torch.equal(value, gathered[name]) for name, value in found.state_dict().items())
+    gathered.pop(next(name for name in gathered if "q_proj" in name))
+    with pytest.raises(RuntimeError, match="q_proj"):
+        trainer._whole(model, gathered, settings)

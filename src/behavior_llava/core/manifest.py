@@ -94,7 +94,8 @@ def code_version() -> str:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The installed releases of what results depend on, by package."""
     found = {}
     for name in _VERSIONED:
         try:
@@ -180,7 +181,7 @@ class Stage:
                 "fingerprint": self.fingerprint,
                 "seconds": seconds,
                 "commit": _commit(),
-                "versions": _versions(),
+                "versions": versions(),
             },
         )
 

@@ -2,8 +2,8 @@
 
 `measure` and `decode_frames` open what people and platforms left on disk; whatever goes wrong becomes a
 `MediaFault` with a fixed reason; workers.py runs them where a decoder may hang or crash. `FrameStore` keeps a
-video's sampled frames as JPEG files, keyed by the media's hash and the times, for every arm, epoch and
-evaluation to read.
+video's sampled frames as JPEG files, keyed by the media's hash, the times, the size and the quality, for
+every arm, epoch and evaluation to read. Pictures are read from their own files.
 
 Pixels are those a viewer sees: turned upright as the file says (EXIF, a video's display matrix), transparent
 parts on white, 16 bits a channel as 8, of an animation the first frame. Color profiles are not applied.
@@ -13,12 +13,14 @@ Called by data/collect.py (measure), data/scenes.py (frames) and the models (pix
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import os
+import secrets
 import stat
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,10 @@ VIDEO_FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 """Containers, as FFmpeg names them; none of them leads to another file."""
 FRAME_SIDE = 448
 """Longest side of a stored frame: no model of ours looks at a video frame more closely."""
+FRAME_QUALITY = 92
+"""Of a stored frame's JPEG. Part of its name, as FRAME_SIDE is: frames of other settings are other files."""
+LEFT_S = 3600.0
+"""A part that was not finished for so long never will be: its writer was killed."""
 HASH_SIDE = 64
 """A JPEG is decoded at no less than this for its dhash, which looks at 9 x 8 cells."""
 READ_WHOLE_BYTES = 32 * 2**20
@@ -418,6 +424,9 @@ def measure(path: Path, kind: MediaKind) -> Measured:
 class FrameStore:
     """Sampled video frames on disk, each file written whole or not at all.
 
+    Pictures are not stored. Decoded at a scale near what a model looks at, one of a platform's usual size
+    costs about what a stored copy would, and a second compression would change its pixels.
+
     Attributes:
         folder: shared by every stage of a run; safe for several processes.
     """
@@ -428,32 +437,76 @@ class FrameStore:
         """What a model sees of a media item: the image itself, or a video's frames at `media.times_s`.
 
         Raises:
-            MediaFault: the file is gone or broken since it was collected.
+            MediaFault: the file is gone, broken or another one since it was collected.
         """
         if media.kind == "image":
             return [open_image(Path(media.path), side=side)]
+        try:
+            return [open_image(path) for path in self.frame_files(media)]
+        except MediaFault as fault:
+            if fault.reason not in ("image_broken", "media_missing"):
+                raise
+            # a disk that lost its power keeps names without contents; the video still has the frame
+            self._decode(media)
         return [open_image(path) for path in self.frame_files(media)]
 
+    def has(self, media: Media) -> bool:
+        """Whether all frames of a video are stored; never of an image."""
+        return media.kind == "video" and all(
+            self.file(media.sha256, time_s).exists() for time_s in media.times_s
+        )
+
     def frame_files(self, media: Media) -> list[Path]:
-        """The JPEG files of a video's frames, decoded now if they are not there yet."""
-        files = [self._file(media.sha256, time_s) for time_s in media.times_s]
-        if not all(file.exists() for file in files):
-            self.put(media, decode_frames(Path(media.path), media.times_s))
-        return files
+        """The JPEG files of a video's frames, decoded now if they are not there yet.
+
+        Raises:
+            MediaFault: as `decode_frames`; media_changed where the file is not the one of the hash any more.
+        """
+        if not self.has(media):
+            self._decode(media)
+        return [self.file(media.sha256, time_s) for time_s in media.times_s]
+
+    def _decode(self, media: Media) -> None:
+        path = Path(media.path)
+        frames = decode_frames(path, media.times_s)
+        if sha256(path) != media.sha256:
+            raise MediaFault("media_changed")  # another file's frames would be kept under this one's hash
+        self.put(media, frames)
 
     def put(self, media: Media, frames: Sequence[Image.Image]) -> None:
-        """Stores the frames of a video at its `times_s`."""
+        """Stores the frames of a video at its `times_s`; the caller knows that they are of that hash."""
         for time_s, frame in zip(media.times_s, frames, strict=True):
-            file = self._file(media.sha256, time_s)
-            file.parent.mkdir(parents=True, exist_ok=True)
             small = frame.copy()
             small.thumbnail((FRAME_SIDE, FRAME_SIDE))
-            part = file.with_suffix(f".{os.getpid()}-{threading.get_native_id()}.part")
-            small.save(part, "JPEG", quality=92)
-            part.replace(file)
+            content = io.BytesIO()
+            small.save(content, "JPEG", quality=FRAME_QUALITY)
+            write_whole(self.file(media.sha256, time_s), content.getvalue())
 
-    def _file(self, digest: str, time_s: float) -> Path:
-        return self.folder / digest[:2] / digest / f"{round(1000 * time_s):09d}.jpg"
+    def file(self, digest: str, time_s: float) -> Path:
+        """Where a frame of the media with this hash lies; what is derived from it lies beside it."""
+        # in steps within which `decode_frames` takes two times for one
+        name = f"{round(time_s / _SAME_S):012d}.{FRAME_SIDE}q{FRAME_QUALITY}.jpg"
+        return self.folder / digest[:2] / digest / name
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Puts a file in its place with all of its content or not at all, whoever else writes or is killed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for left in file.parent.glob("*.part"):
+        with contextlib.suppress(FileNotFoundError):  # somebody else has removed it, or finished it
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                left.unlink()
+    # by chance, not by a process's number: other machines may write to the same disk
+    part = file.with_name(f"{file.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("wb") as writing:
+            writing.write(content)
+            writing.flush()
+            os.fsync(writing.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 # ---- sound -------------------------------------------------------------------------------------------------

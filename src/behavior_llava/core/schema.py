@@ -234,6 +234,8 @@ class Example:
         completion: the answer to learn or to score against; null where it is only to be generated.
         media: None for text alone.
         behaviors: the kinds of behaviour said in the completion.
+        earlier: the rounds of the conversation before the prompt, as (question, answer), none of it None; the
+            media stand in the first of them. Their answers are learned too.
     """
 
     id: str
@@ -241,6 +243,7 @@ class Example:
     completion: str | None
     media: Media | None = None
     behaviors: tuple[str, ...] = ()
+    earlier: tuple[tuple[str, str], ...] = ()
 
 
 # ---- declarations ------------------------------------------------------------------------------------------
@@ -642,7 +645,13 @@ def post_from_row(row: Mapping[str, Any], comments: Sequence[Mapping[str, Any]] 
 
 
 def example_row(example: Example) -> dict[str, Any]:
-    """An example as a row of EXAMPLES."""
+    """An example as a row of EXAMPLES.
+
+    Raises:
+        ValueError: it has earlier rounds, for which the table has no column.
+    """
+    if example.earlier:
+        raise ValueError(f"{example.id}: a table of examples holds single rounds only")
     media = example.media
     return {
         "id": example.id,

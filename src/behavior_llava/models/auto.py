@@ -14,6 +14,7 @@ import importlib
 import inspect
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -80,22 +81,26 @@ _MEDIA_TOKEN = re.compile(r"(image|video|vision)\w*_token(_id|_index)?$")
 """Names under which configs and processors keep the tokens that stand for media or enclose them."""
 _ANSWER = "\ufffcanswer\ufffc"
 """An answer no template changes or contains: it tells where answers are written."""
+Rounds = tuple[tuple[str, str], ...]
+"""The rounds before a prompt, as (question, answer); see Example.earlier."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: "auto", "cpu", "cuda" or "cuda:1".
+    """The device of a name: "auto", "cpu", "cuda" or "cuda:1"; each process of torchrun has a GPU of its own.
 
     Raises:
         UserError: a GPU is asked for where there is none.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(
             f"device {name!r} asked for, but torch sees no GPU here",
             where="device",
             remedy="set device: cpu or device: auto",
         )
+    if name == "cuda" and (rank := os.environ.get("LOCAL_RANK")) is not None:
+        name = f"cuda:{rank}"
     try:
         return torch.device(name)
     except RuntimeError:
@@ -305,8 +310,10 @@ class VisionLanguageModel:
 
     # ---- text ----
 
-    def prefix(self, prompt: str, num_images: int, num_videos: int = 0) -> str:
-        """The conversation up to where the answer starts, by the processor's own chat template."""
+    def prefix(self, prompt: str, num_images: int, num_videos: int = 0, earlier: Rounds = ()) -> str:
+        """The conversation up to where the last answer starts, by the processor's own chat template."""
+        if earlier:  # whole conversations, of which none comes again: not worth the memory
+            return self._chat(prompt, None, num_images, num_videos, earlier)
         key = (prompt, num_images, num_videos)
         if key not in self._prefixes:
             if len(self._prefixes) > 10_000:
@@ -314,12 +321,25 @@ class VisionLanguageModel:
             self._prefixes[key] = self._chat(prompt, None, num_images, num_videos)
         return self._prefixes[key]
 
-    def _chat(self, prompt: str, completion: str | None, num_images: int = 0, num_videos: int = 0) -> str:
-        content = [{"type": "image"}] * num_images + [{"type": "video"}] * num_videos
-        content.append({"type": "text", "text": prompt})
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if completion is not None:
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": completion}]})
+    def _prefix_of(self, example: Example) -> str:
+        return self.prefix(example.prompt, *self.num_placeholders(example), earlier=example.earlier)
+
+    def _chat(
+        self,
+        prompt: str,
+        completion: str | None,
+        num_images: int = 0,
+        num_videos: int = 0,
+        earlier: Rounds = (),
+    ) -> str:
+        """The media stand in the first round."""
+        shown = [{"type": "image"}] * num_images + [{"type": "video"}] * num_videos
+        messages: list[dict[str, Any]] = []
+        for question, answer in (*earlier, (prompt, completion)):
+            messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+            shown = []
+            if answer is not None:
+                messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         return self.processor.apply_chat_template(
             messages, add_generation_prompt=completion is None, tokenize=False
         )
@@ -407,13 +427,88 @@ class VisionLanguageModel:
 
         Behind the last placeholder they are those of `inputs`, which spreads the placeholders out.
         """
-        text = self.prefix(example.prompt, *self.num_placeholders(example))
-        text += self.answer_text(example.completion or "")
+        text = self._for_tokenizer(self._prefix_of(example) + self.answer_text(example.completion or ""))
+        return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
+
+    def _for_tokenizer(self, text: str) -> str:
         for word in self._processor_tokens:
             if word not in self.tokenizer.get_vocab():
                 # a word that only the processor knows, for which it writes tokens
                 text = text.replace(word, self.tokenizer.convert_ids_to_tokens(self.image_token_id))
-        return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
+        return text
+
+    def num_supervised(self, example: Example) -> int:
+        """How many tokens of the example are learned: its answer's and those of the earlier answers.
+
+        Raises:
+            UserError: as `inputs` does for earlier answers.
+        """
+        runs = self._earlier_runs(example)[0] if example.earlier else []
+        last = self.completion_ids(example.completion or "", end=True)
+        return len(last) + sum(end - start for start, end in runs)
+
+    def _earlier_spans(self, example: Example) -> list[tuple[int, int]]:
+        """Where the earlier answers stand in the prefix, each with what the template writes between its
+        generation prompt and an answer, and with the end of the turn.
+        """
+        before, after = self._around_answer
+        marks = [_ANSWER.replace("answer", f"answer {number}") for number in range(len(example.earlier))]
+        marked = tuple((question, mark) for (question, _), mark in zip(example.earlier, marks, strict=True))
+        rest = self.prefix(example.prompt, *self.num_placeholders(example), earlier=marked)
+        text, spans = "", []
+        for (_, answer), mark in zip(example.earlier, marks, strict=True):
+            head, found, rest = rest.partition(mark)
+            if not found or not head.endswith(before) or not rest.startswith(after):
+                raise UserError(
+                    "the chat template writes an earlier answer otherwise than the last one",
+                    where=f"{type(self.processor).__name__}, {example.id}",
+                    remedy="split the conversation into rows of one round, or use another model",
+                )
+            text += head
+            spans.append((len(text) - len(before), len(text) + len(answer) + len(after)))
+            text += answer
+        if text + rest != self._prefix_of(example):
+            raise UserError(
+                "the chat template changes or drops an earlier answer",
+                where=f"{type(self.processor).__name__}, {example.id}",
+                remedy="take the blanks around it away, or words that command the template",
+            )
+        return spans
+
+    def _earlier_runs(self, example: Example) -> tuple[list[tuple[int, int]], list[int]]:
+        """The tokens of the earlier answers as (start, end), and the row's tokens from the first of them on.
+
+        Places are counted from the row's end, where they hold however the media before them are spread out.
+        """
+        if not self.tokenizer.is_fast:
+            raise UserError(
+                "its tokenizer does not tell where tokens stand, so that earlier answers cannot be learned",
+                where=type(self.tokenizer).__name__,
+                remedy="give single rounds, or a model with a fast tokenizer (tokenizer.json)",
+            )
+        whole = self._prefix_of(example) + self.answer_text(example.completion or "")
+        text = self._for_tokenizer(whole)
+        moved = len(text) - len(whole)
+        told = self.tokenizer(text, add_special_tokens=self._adds_bos(text), return_offsets_mapping=True)
+        ids, places = told.input_ids, told.offset_mapping
+        runs = []
+        for start, end in self._earlier_spans(example):
+            run = _run(text, places, start + moved, end + moved)
+            if run is None:
+                raise UserError(
+                    "a token reaches over the edge of an earlier answer",
+                    where=example.id,
+                    remedy="split the conversation into rows of one round, or use another model",
+                )
+            runs.append((run[0] - len(ids), run[1] - len(ids)))
+        behind = ids[runs[0][0] :]
+        if self.media_token_ids & set(behind):
+            raise UserError(
+                "media stand behind an answer",
+                where=example.id,
+                remedy="show the media in the first question; remove placeholders from the text",
+            )
+        return runs, behind
 
     def _adds_bos(self, text: str) -> bool:
         """Whether the tokenizer is to write the beginning of the text, because the template does not."""
@@ -455,17 +550,19 @@ class VisionLanguageModel:
         """Model inputs for a batch, on the CPU: all tensors the processor makes.
 
         With `supervise`, completions are included, padding is on the right and `labels` [B, T] holds the
-        completion's tokens, IGNORED elsewhere. Without, only prompts, padding on the left.
+        tokens of the completion and of the earlier answers, IGNORED elsewhere. Without, the conversation up
+        to the last answer, padding on the left.
 
         Raises:
             MediaFault: an example's media is gone or broken.
             UserError: a row holds a media placeholder in its text, has no supervised token, or its tokens are
-                not those of the template; the processor refuses a picture's form.
+                not those of the template; the template writes earlier answers otherwise than the last, or a
+                token reaches over their edge; the processor refuses a picture's form.
         """
         texts = []
         for example in examples:
             self._refuse_placeholders(example, supervise=supervise)
-            text = self.prefix(example.prompt, *self.num_placeholders(example))
+            text = self._prefix_of(example)
             if supervise:
                 assert example.completion is not None
                 text += self.answer_text(example.completion)
@@ -536,6 +633,7 @@ class VisionLanguageModel:
     def _refuse_placeholders(self, example: Example, *, supervise: bool) -> None:
         """The processor would take it for a picture, and every later picture would move by one."""
         text = example.prompt + "\n" + (example.completion or "" if supervise else "")
+        text += "".join(f"\n{question}\n{answer}" for question, answer in example.earlier)
         for token in self.media_tokens:
             if token in text:
                 raise UserError(
@@ -571,6 +669,8 @@ class VisionLanguageModel:
                     remedy="report this model and row",
                 )
             labels[row, length - len(answer) : length] = answer
+            if example.earlier:
+                self._label_earlier(example, ids[row, :length], labels[row, :length])
         if torch.isin(labels, torch.tensor(sorted(self.media_token_ids))).any():
             raise UserError(
                 "a media token would be supervised",
@@ -578,6 +678,17 @@ class VisionLanguageModel:
                 remedy="remove the image placeholder from the text",
             )
         return labels
+
+    def _label_earlier(self, example: Example, ids: torch.Tensor, labels: torch.Tensor) -> None:
+        runs, behind = self._earlier_runs(example)
+        if ids[len(ids) - len(behind) :].tolist() != behind:
+            raise UserError(
+                "the row's tokens are not those of its template",
+                where=example.id,
+                remedy="report this model and row",
+            )
+        for start, end in runs:
+            labels[len(ids) + start : len(ids) + end] = ids[len(ids) + start : len(ids) + end]
 
     # ---- generation ----
 
@@ -621,6 +732,22 @@ class VisionLanguageModel:
         """Weights as safetensors and the processor, as save_pretrained writes them."""
         self.network.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def _run(text: str, places: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int] | None:
+    """The tokens of text[start:end], as (first, behind the last), by the places where they stand in the text.
+
+    A token that holds the blanks at the end and begins what follows is not among them.
+
+    Returns:
+        None where another token reaches over an edge, or there is none within.
+    """
+    touched = [number for number, (left, right) in enumerate(places) if left < end and start < right]
+    if touched and places[touched[-1]][1] > end and text[places[touched[-1]][0] : end].isspace():
+        touched.pop()
+    if not touched or places[touched[0]][0] < start or places[touched[-1]][1] > end:
+        return None
+    return touched[0], touched[-1] + 1
 
 
 def _metadata(times_s: Sequence[float], picture: Image.Image) -> VideoMetadata:

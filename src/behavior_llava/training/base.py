@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
@@ -71,22 +74,63 @@ def ordered(
     epochs: float,
     seed: int,
     step_rows: int,
-) -> list[Example]:
+    max_passes: float | None = None,
+) -> mixture.RowsInOrder:
     """Rows of named data sets in training order; the first data set's epochs are counted.
+
+    Rows of a data set on one media item stand next to each other, so that they can share a sequence. Each
+    data set is read once, from its first row to its last.
 
     Args:
         step_rows: rows of one optimizer step. Within a step, and only there, rows of about one length are put
-            together: the step's gradient stays the same, and its micro-batches are padded less.
+            together: the step's gradient stays the same, and its micro-batches are padded less. The rows on
+            one media item count as one, as long as all of them.
+        max_passes: of all data sets but the first; see mixture.order.
+
+    Raises:
+        UserError: a data set of the ratio is empty, or would be repeated too often.
     """
-    drawn = mixture.order({name: len(rows) for name, rows in data.items()}, ratio, epochs=epochs, seed=seed)
-    rows = [data[name][number] for name, number in mixture.interleave(drawn, seed=seed)]
-    steps = (rows[start : start + step_rows] for start in range(0, len(rows), step_rows))
-    return [row for step in steps for row in sorted(step, key=_length)]
+    sizes = {name: len(rows) for name, rows in data.items()}
+    measured = {name: _measured(rows) for name, rows in data.items()}
+    groups = {name: group for name, (group, _, _) in measured.items()}
+    drawn = mixture.order(sizes, ratio, epochs=epochs, seed=seed, groups=groups, max_passes=max_passes)
+    numbers, rows, units = mixture.interleave(drawn, seed=seed, groups=groups)
+    pictures, words = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    for number, (_, of_pictures, of_words) in enumerate(measured.values()):
+        here = numbers == number
+        pictures[here], words[here] = of_pictures[rows[here]], of_words[rows[here]]
+    steps = np.arange(len(rows)) // max(step_rows, 1)
+    # the part of a unit that lies in one step
+    part = np.cumsum(np.diff(units, prepend=units[:1]) + np.diff(steps, prepend=0) > 0)
+    words = np.bincount(part, weights=words).astype(np.int64)[part]
+    # equal lengths stay in their order: a unit's rows are neighbors
+    by_length = np.lexsort((np.arange(len(rows)), words, pictures, steps))
+    passes = mixture.passes(sizes, ratio, epochs=epochs)
+    return mixture.RowsInOrder(data, numbers[by_length], rows[by_length], passes)
+
+
+def _measured(rows: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each row the number of its group, and how many pictures and words it has.
+
+    A group is what training/batching.py can put into one sequence: single rounds on one media item.
+    """
+    group_of: dict[object, int] = {}
+    found = np.empty((3, len(rows)), np.int64)
+    for number, row in enumerate(rows):
+        media = row.media
+        key = (
+            number
+            if media is None or row.earlier
+            else (media.sha256 or media.path, media.kind, media.times_s)
+        )
+        found[:, number] = group_of.setdefault(key, len(group_of)), *_length(row)
+    return found[0], found[1], found[2]
 
 
 def _length(row: Example) -> tuple[int, int]:
     pictures = 0 if row.media is None else max(1, len(row.media.times_s))
-    return pictures, len(row.prompt.split()) + len((row.completion or "").split())
+    texts = (row.prompt, row.completion or "", *chain.from_iterable(row.earlier))
+    return pictures, sum(len(text.split()) for text in texts)
 
 
 def build_tiny(
@@ -98,7 +142,12 @@ def build_tiny(
     seed: int,
 ) -> None:
     """A small random model whose tokenizer knows the instruction data's words and the template's."""
-    texts = [f"USER: {row.prompt} ASSISTANT: {row.completion}" for rows in data.values() for row in rows]
+    texts = [
+        f"USER: {question} ASSISTANT: {answer}"
+        for rows in data.values()
+        for row in rows
+        for question, answer in (*row.earlier, (row.prompt, row.completion))
+    ]
     # the words a template repeats in every row are worth a token each
     texts += [f"USER: {text} ASSISTANT: {text}" for text in template_texts] * max(1, len(texts) // 200)
     texts += [f"{number:02d}" for number in range(100)] * 20

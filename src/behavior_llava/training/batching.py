@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -29,30 +30,37 @@ ROWS = "rows"
 """Beside a batch's inputs: (id, supervised tokens) of its rows in the order in which their tokens stand."""
 
 
-def gate(model: VisionLanguageModel, examples: Sequence[Example], *, max_tokens: int) -> None:
+def gate(
+    model: VisionLanguageModel, examples: Iterable[Example], *, max_tokens: int, total: int | None = None
+) -> None:
     """Checks every row before training.
+
+    Args:
+        total: how many there are, where that is known.
 
     Raises:
         UserError: the first row at fault, by its id.
     """
     placeholders = sorted(model.media_tokens)
-    with progress("checking labels", len(examples)) as advance:
+    with progress("checking labels", total) as advance:
         for example in examples:
             advance()
-            if not example.completion or not example.completion.strip():
+            answers = [*(answer for _, answer in example.earlier), example.completion]
+            if not all(answer and answer.strip() for answer in answers):
                 raise UserError(
                     "has no answer to learn", where=example.id, remedy="drop the row or give it a completion"
                 )
-            held = [text for text in placeholders if text in example.prompt or text in example.completion]
+            texts = [example.prompt, example.completion or "", *chain.from_iterable(example.earlier)]
+            held = [mark for mark in placeholders if any(mark in text for text in texts)]
             if held:
                 raise UserError(
                     f"holds the media placeholder {held[0]} in its text",
                     where=example.id,
                     remedy="remove it; media are placed by the template",
                 )
-            if not model.completion_ids(example.completion, end=True):
+            if not model.num_supervised(example):
                 raise UserError("has no supervised token", where=example.id, remedy="check the tokenizer")
-            words = len(example.prompt.split()) + len(example.completion.split())
+            words = sum(len(text.split()) for text in texts)
             if words > max_tokens:
                 raise UserError(
                     f"has {words} words where {max_tokens} tokens are allowed",
@@ -65,11 +73,16 @@ def gate(model: VisionLanguageModel, examples: Sequence[Example], *, max_tokens:
 
 
 def grouped(examples: Sequence[Example]) -> list[list[Example]]:
-    """Examples on the same media item together, each group where its first one stands."""
+    """Examples on the same media item together, each group where its first one stands.
+
+    A conversation of several rounds stays alone: what is learned of it is not only its end.
+    """
     groups: dict[object, list[Example]] = {}
     for number, example in enumerate(examples):
         media = example.media
-        key = number if media is None else (media.sha256, media.kind, media.times_s)
+        key: object = number
+        if media is not None and not example.earlier:
+            key = (media.sha256 or media.path, media.kind, media.times_s)
         groups.setdefault(key, []).append(example)
     return list(groups.values())
 
@@ -79,12 +92,12 @@ class Branch:
     """A question's own tokens, behind what it shares with the others.
 
     Attributes:
-        num_supervised: so many of its last tokens are learned. Never all: what the first of them is
-            foretold by must be the branch's own.
+        labels: as many as ids, IGNORED where nothing is learned. Never at the first: what a token is foretold
+            by must be the branch's own.
     """
 
     ids: list[int]
-    num_supervised: int
+    labels: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +169,7 @@ class Collator:
         model = self._model
         groups = self._groups(examples)
         batch = model.inputs([group[0] for group in groups], supervise=True)
-        rows = [
-            (row.id, len(model.completion_ids(row.completion or "", end=True)))
-            for group in groups
-            for row in group
-        ]
+        rows = [(row.id, model.num_supervised(row)) for group in groups for row in group]
         if self._pack_tokens is None and all(len(group) == 1 for group in groups):
             return {**_kept(batch), ROWS: rows}
         tokens = {name: batch.pop(name) for name in ("input_ids", "attention_mask", "labels")}
@@ -170,7 +179,8 @@ class Collator:
         for number, (group, length) in enumerate(zip(groups, lengths, strict=True)):
             ids = tokens["input_ids"][number, :length].tolist()
             places = torch.arange(length) if positions is None else positions[..., number, :length]
-            found.append(self._group(group, ids, places))
+            labels = tokens["labels"][number, :length].tolist()
+            found.append(self._group(group, ids, labels, places))
         for name in set(batch) & _PER_TOKEN:
             del batch[name]
         return {**batch, **_arranged(found, self._pack_tokens, model.network.dtype), ROWS: rows}
@@ -195,11 +205,13 @@ class Collator:
         learned = [len(model.completion_ids(row.completion or "", end=True)) for row in group]
         return [model.text_ids(row) for row in group], learned
 
-    def _group(self, group: Sequence[Example], ids: list[int], positions: torch.Tensor) -> Group:
-        """Args: ids: the first question's tokens, its media spread out."""
-        rows, learned = self._raw(group)
+    def _group(
+        self, group: Sequence[Example], ids: list[int], labels: list[int], positions: torch.Tensor
+    ) -> Group:
+        """Args: ids, labels: of the first question, its media spread out."""
         if len(group) == 1:
-            return Group([], [Branch(ids, learned[0])], positions)
+            return Group([], [Branch(ids, labels)], positions)
+        rows, learned = self._raw(group)
         at = parting(rows, learned)
         # the media stand before the parting: behind it, the tokens are the same, spread out or not
         trunk = len(ids) - (len(rows[0]) - at)
@@ -209,7 +221,10 @@ class Collator:
                 where=group[0].id,
                 remedy="report this model and row",
             )
-        branches = [Branch(row[at:], count) for row, count in zip(rows, learned, strict=True)]
+        branches = [
+            Branch(row[at:], [IGNORED] * (len(row) - count - at) + row[len(row) - count :])
+            for row, count in zip(rows, learned, strict=True)
+        ]
         return Group(ids[:trunk], branches, positions)
 
 
@@ -256,8 +271,7 @@ def _arranged(groups: Sequence[Group], pack_tokens: int | None, dtype: torch.dty
             for place, one in enumerate(group.branches):
                 end = at + len(one.ids)
                 ids[number, at:end] = torch.tensor(one.ids)
-                learned = one.ids[len(one.ids) - one.num_supervised :]
-                labels[number, end - len(learned) : end] = torch.tensor(learned)
+                labels[number, at:end] = torch.tensor(one.labels)
                 branch[number, at:end] = place + 1
                 positions[..., number, at:end] = _continued(group.positions, trunk, len(one.ids))
                 at = end
@@ -318,6 +332,10 @@ def can_share(model: VisionLanguageModel, examples: Sequence[Example], pack_toke
     few = sorted(examples[:64], key=lambda row: len(row.prompt) + len(row.completion or ""))[:4]
     shown = {row.media for row in few if row.media is not None}
     few += [row for row in examples[:64] if row.media in shown and row not in few][:4]
+    if model.facts.equal_frames:
+        # videos of other lengths cannot stand in one batch
+        frames = {row.id: model.num_images(row) for row in few if model.num_placeholders(row)[1]}
+        few = [row for row in few if frames.get(row.id) in (None, next(iter(frames.values()), None))]
     losses = []
     for collate in (Collator(model, share=False), Collator(model, pack_tokens=pack_tokens)):
         batch = collate(few)

@@ -52,7 +52,8 @@ def bags(rows: Sequence[Example]) -> tuple[list[Bag], tuple[str, ...]]:
     for row in rows:
         if row.media is not None and row.media.kind == "image":
             media[row.media.path] = row.media
-            said[row.media.path] |= set(_WORD.findall((row.completion or "").lower()))
+            answers = [*(answer for _, answer in row.earlier), row.completion or ""]
+            said[row.media.path] |= set(_WORD.findall(" ".join(answers).lower()))
     counted = Counter(word for words in said.values() for word in words)
     vocabulary = tuple(
         sorted(word for word, count in counted.items() if MIN_PICTURES <= count <= MAX_SHARE * len(media))

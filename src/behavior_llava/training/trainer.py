@@ -1,8 +1,8 @@
 """One training stage on transformers.Trainer: a model and rows in, a model folder and a loss curve out.
 
-Runs under `python`, `accelerate launch` or `torchrun` alike. A killed stage continues from its last whole
-checkpoint to the weights an undisturbed run would have had. Called by stages.py for the base stage, for
-every arm and for fine-tuning.
+Runs under `python`, `accelerate launch` or `torchrun` alike: the processes share the rows of every step, and
+the first of them writes. A killed stage continues from its last whole checkpoint to the weights an
+undisturbed run would have had. Called by stages.py for the base stage, for every arm and for fine-tuning.
 """
 
 from __future__ import annotations
@@ -10,29 +10,36 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from peft import PeftModel
 from pydantic import Field
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import get_last_checkpoint, seed_worker
 
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import write_json
 from behavior_llava.core.progress import Advance, progress
 from behavior_llava.core.schema import Example
-from behavior_llava.models.auto import VisionLanguageModel
+from behavior_llava.models.auto import IGNORED, VisionLanguageModel
 from behavior_llava.training import lora
 from behavior_llava.training.batching import ROWS, Collator, can_share, gate, not_finite, supervised_loss
 from behavior_llava.training.lora import LoraConfig
+from behavior_llava.training.mixture import RowsInOrder
+from behavior_llava.training.tracking import TRACKED, Board, Probe, Track
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +61,7 @@ class TrainConfig(Config):
             false shows the media to each question again. The result is the same, the work is not.
         pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None gives
             each media item a sequence, padded to the longest.
+        track_every: steps between two measurements of the probes that the caller gives; null measures none.
         arguments: passed to transformers.TrainingArguments and checked by it.
     """
 
@@ -63,6 +71,7 @@ class TrainConfig(Config):
     max_tokens: int = 2048
     share_media: bool = True
     pack_tokens: int | None = Field(default=None, gt=0)
+    track_every: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -73,13 +82,89 @@ class Watch(TrainerCallback):
         self._advance = advance
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Marks the checkpoint as whole."""
+        """Marks the checkpoint as whole once every process has written its part, then removes older ones."""
+        if args.world_size > 1:
+            torch.distributed.barrier()
+        if not state.is_world_process_zero:
+            return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         write_json(folder / COMPLETE, sorted(path.name for path in folder.iterdir()))
+        # not before: a kill in between would leave none
+        for other in folder.parent.glob("checkpoint-*"):
+            if other != folder:
+                shutil.rmtree(other)
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Moves the bar."""
+        if control.should_save:
+            # a checkpoint does not hold the losses since the last entry of the log: there are none then
+            control.should_log = True
         self._advance()
+
+
+# ---- which process learns what -----------------------------------------------------------------------------
+
+
+class Idle(int):
+    """The number of a row that is shown to a process for which a step has none: nothing of it counts."""
+
+
+def shares(
+    num_rows: int, *, per_process: int, accumulation: int, processes: int, process: int
+) -> list[list[int]]:
+    """The batches of one process, as numbers of rows.
+
+    A step's rows are the next `per_process * accumulation * processes` of the whole order, whatever the
+    number of processes. The last step has those that are left, spread evenly: none is shown twice and none is
+    left out, as accelerate's own ways would. A process without a row there gets an Idle one, because the
+    processes wait for each other.
+    """
+    found: list[list[int]] = []
+    step = per_process * accumulation * processes
+    for start in range(0, num_rows, step):
+        count = min(step, num_rows - start)
+        parts = math.ceil(count / (per_process * processes)) * processes
+        for part in range(process, parts, processes):
+            rows = range(start + count * part // parts, start + count * (part + 1) // parts)
+            found.append(list(rows) or [Idle(start)])
+    return found
+
+
+class Batches(Sampler[list[int]]):
+    """Batches decided before; what a DataLoader takes as its batch_sampler."""
+
+    def __init__(self, batches: Sequence[list[int]]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """A row of which nothing is learned."""
+
+    row: Any
+
+
+def _collated(collate: Callable[..., dict[str, Any]], rows: Sequence[Any]) -> dict[str, Any]:
+    """A batch, or one of a single row without any supervised token."""
+    if not isinstance(rows[0], Uncounted):
+        return collate(rows)
+    batch = collate([row.row for row in rows])
+    batch["labels"] = torch.full_like(batch["labels"], IGNORED)
+    batch["logits_to_keep"] = torch.zeros_like(batch["logits_to_keep"])
+    return {**batch, ROWS: []}
+
+
+def step_rows(config: TrainConfig) -> int:
+    """Rows of one optimizer step of all processes together."""
+    batch = int(config.arguments.get("per_device_train_batch_size", DEFAULTS["per_device_train_batch_size"]))
+    batch *= int(config.arguments.get("gradient_accumulation_steps", 1))
+    return batch * int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class Ordered(Trainer):
@@ -91,9 +176,28 @@ class Ordered(Trainer):
     goes on from the base.
     """
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        rows: Any = train_dataset if train_dataset is not None else self.train_dataset
-        return SequentialSampler(rows)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This process's share of the rows, in their order."""
+        args, rows = self.args, self.train_dataset
+        batches = shares(
+            len(rows),  # pyright: ignore[reportArgumentType]
+            per_process=self._train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            processes=args.world_size,
+            process=args.process_index,
+        )
+        return DataLoader(
+            rows,  # pyright: ignore[reportArgumentType]
+            batch_sampler=Batches(batches),
+            collate_fn=partial(_collated, self.data_collator),
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=partial(
+                seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index
+            ),
+        )
 
     def compute_loss(
         self,
@@ -105,16 +209,23 @@ class Ordered(Trainer):
         """The loss of a batch.
 
         Raises:
-            UserError: it is no number.
+            UserError: it is no number, here or in another process: all of them stop.
         """
         inputs = dict(inputs)
         rows, labels = inputs.pop(ROWS, None), inputs.get("labels")
         found, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if not found.isfinite():
-            wrong = [] if rows is None else not_finite(outputs, labels, rows)
+        lost = (~found.detach().isfinite()).float()
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(lost)
+        if lost:
+            wrong = [] if not rows or labels is None else not_finite(outputs, labels, rows)
+            values = [float(found.detach())]
+            if self.args.world_size > 1:
+                wrong, values = gather_object(wrong), gather_object(values)
+            value = next(value for value in values if not math.isfinite(value))
             more = f" and {len(wrong) - _MOST_NAMED} more rows" if len(wrong) > _MOST_NAMED else ""
             raise UserError(
-                f"the loss is {float(found.detach())} at step {self.state.global_step + 1}"
+                f"the loss is {value} at step {self.state.global_step + 1}"
                 + (f", because of {', '.join(wrong[:_MOST_NAMED])}{more}" if wrong else ""),
                 where=self.args.output_dir,
                 remedy="look at these rows; where all of a step are named, lower the learning rate",
@@ -159,6 +270,42 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
     return None
 
 
+def _resume_from(folder: Path, settings: TrainingArguments) -> str | None:
+    """The checkpoint that all processes continue from; the first of them looks.
+
+    Raises:
+        UserError: it is of another number of processes.
+    """
+    found: list[str | None] = [None]
+    if settings.process_index == 0 and folder.exists():
+        found = [_last_whole_checkpoint(folder)]
+    if settings.world_size > 1:
+        broadcast_object_list(found)
+    (checkpoint,) = found
+    if checkpoint is not None:
+        saved = len(list(Path(checkpoint).glob("rng_state*.pth")))
+        if saved != settings.world_size:
+            raise UserError(
+                f"the checkpoint is of {saved} processes, not {settings.world_size}",
+                where=checkpoint,
+                remedy=f"continue with {saved}, or delete it: the stage trains from its start",
+            )
+    return checkpoint
+
+
+DEFAULTS: dict[str, Any] = {
+    "logging_steps": 10,
+    "save_steps": 200,
+    "per_device_train_batch_size": 32,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,
+    # a batch of text alone gives the vision tower and the projector no gradient, and the last layers of most
+    # towers never get one: without it the processes would wait for these for ever
+    "ddp_find_unused_parameters": True,
+}
+"""What a config's arguments may change."""
+
+
 def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> TrainingArguments:
     """TrainingArguments of a stage: ours where the method needs them, the config's otherwise.
 
@@ -179,15 +326,12 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> 
         # transformers' default shows the average so far in place of a loss that is no number
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
-        "save_total_limit": 1,
+        # older checkpoints go when the new one is marked (Watch)
+        "save_total_limit": None,
         "dataloader_pin_memory": not on_cpu,
-    }
-    defaults = {
-        "logging_steps": 10,
-        "save_steps": 200,
-        "per_device_train_batch_size": 32,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.03,
+        "dataloader_drop_last": False,
+        # a step's loss is per token of all its processes
+        "average_tokens_across_devices": True,
     }
     clash = sorted(set(ours) & set(config.arguments))
     if clash:
@@ -204,7 +348,7 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> 
                 remedy="write numbers with a point, e.g. 1.0e-4",
             )
     try:
-        return TrainingArguments(**{**defaults, **config.arguments, **ours})
+        return TrainingArguments(**{**DEFAULTS, **config.arguments, **ours})
     except (TypeError, ValueError) as error:
         raise UserError(
             f"transformers.TrainingArguments refuses it: {error}",
@@ -241,12 +385,18 @@ def train(
     *,
     seed: int,
     label: str,
+    probes: Sequence[Probe] = (),
 ) -> dict[str, Any]:
     """Trains on the rows in their order and saves the model to `folder`/model, with `lora` merged into it.
 
+    Every process of a `torchrun` calls it with the same arguments, and all return when the files are there.
+    Where FSDP has split the weights, `model` itself is of no use afterwards; `folder`/model is whole.
+
     Args:
-        folder: checkpoints, loss.json, the model and adapters; a killed call continues from here.
+        folder: checkpoints, loss.json, tracked.json, logs for TensorBoard, the model and adapters; a killed
+            call continues from here.
         seed: of everything random in the stage.
+        probes: measured every `track_every` steps; they change nothing of the training.
 
     Returns:
         Steps, first and last loss, for the manifest.
@@ -254,7 +404,11 @@ def train(
     Raises:
         UserError: the label gate refuses a row, the loss is no number, or an argument is wrong.
     """
-    gate(model, list({id(row): row for row in rows}.values()), max_tokens=config.max_tokens)
+    if isinstance(rows, RowsInOrder):
+        gate(model, rows.distinct(), max_tokens=config.max_tokens, total=rows.num_distinct)
+    else:
+        distinct = {id(row): row for row in rows}.values()
+        gate(model, distinct, max_tokens=config.max_tokens, total=len(distinct))
     collator = Collator(model, share=config.share_media, pack_tokens=config.pack_tokens)
     if (config.share_media or config.pack_tokens) and not can_share(model, rows, config.pack_tokens):
         collator = Collator(model, share=False)
@@ -268,9 +422,9 @@ def train(
     settings = arguments(config, folder / "checkpoints", seed=seed, on_cpu=model.device.type == "cpu")
     batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
     steps = math.ceil(len(rows) / batch)
-    resume = _last_whole_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None
+    resume = _resume_from(folder / "checkpoints", settings)
     done = int(resume.rsplit("-", 1)[1]) if resume else 0
-    with progress(label, steps) as advance:
+    with progress(label, steps) if settings.process_index == 0 else nullcontext(_unseen) as advance:
         advance(done)
         trainer = Ordered(
             model=network,
@@ -278,29 +432,54 @@ def train(
             train_dataset=Rows(rows),
             data_collator=collator,
             compute_loss_func=supervised_loss,
-            callbacks=[Watch(advance)],
+            callbacks=[Watch(advance), Board(folder / "logs")],
         )
+        if config.track_every is not None and probes:
+            track = Track(
+                model, probes, config.track_every, folder / TRACKED, everywhere=trainer.is_fsdp_enabled
+            )
+            trainer.add_callback(track)
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
-    if isinstance(network, PeftModel):
-        if trainer.is_world_process_zero():
+    is_first = trainer.is_world_process_zero()
+    if trainer.is_fsdp_enabled:
+        weights = trainer.accelerator.get_state_dict(trainer.model)  # all processes take part
+        if is_first:
+            network = _whole(model, weights, config)
+    if isinstance(network, PeftModel) and (is_first or not trainer.is_fsdp_enabled):
+        if is_first:
             network.save_pretrained(str(folder / "adapters"))
         model.network = lora.merged(network)
     model.network.eval()
     model.network.config.use_cache = True
-    if trainer.is_world_process_zero():
+    if is_first:
         model.save(folder / "model")
         # after the model: where it lies, the model beside it is whole
         write_json(folder / "loss.json", curve)
         # the model is what counts from here on; its checkpoints are three times its size
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     return {
         "rows": len(rows),
         "steps": trainer.state.global_step,
         "first_loss": curve[0][1] if curve else None,
         "last_loss": curve[-1][1] if curve else None,
     }
+
+
+def _unseen(done: int = 1) -> None:
+    """Progress of a process whose progress nobody looks at."""
+
+
+def _whole(model: VisionLanguageModel, weights: dict[str, Any], config: TrainConfig) -> Any:
+    """A network like the model's, in one piece again, with the gathered weights; adapters are still on it."""
+    sharded: Any = model.network
+    plain = type(sharded)._from_config(sharded.config, dtype=next(iter(weights.values())).dtype)
+    model.network = plain
+    network = plain if config.lora is None else lora.wear(plain, config.lora, config.freeze)
+    network.load_state_dict(weights)
+    return network
 
 
 class Rows(torch.utils.data.Dataset):
@@ -313,7 +492,8 @@ class Rows(torch.utils.data.Dataset):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Any:
-        return self._rows[index]
+        row = self._rows[index]
+        return Uncounted(row) if isinstance(index, Idle) else row
 
 
 def loss_curve(folder: Path) -> list[list[float]]:

@@ -312,7 +312,7 @@ class Shapes:
             raise UserError(
                 f"{name} has shape {shape}, not {dimensions} dimensions",
                 where=self._where,
-                remedy="give a LLaMA-VID checkpoint, and its sizes where they are not the published ones (--sizes)",
+                remedy="give a LLaMA-VID checkpoint, with --sizes where they are not the published ones",
             )
         return shape
 
@@ -396,7 +396,7 @@ def _configuration(
         raise UserError(
             f"the Q-Former has cross-attention in layers {crossing} of {depth}, which is no regular step",
             where=where,
-            remedy="give a LLaMA-VID checkpoint, and its sizes where they are not the published ones (--sizes)",
+            remedy="give a LLaMA-VID checkpoint, with --sizes where they are not the published ones",
         )
     words, qformer_width = shapes.of(QFORMER + "embeddings.word_embeddings.weight", 2)
     try:
