@@ -5,9 +5,9 @@
     python benchmarks/training.py --json
 
 A LLaVA whose language part has about 60 M parameters, 576 visual tokens a picture, 4 questions of 30 tokens
-with answers of 40 on each; random weights, fp32, AdamW, the tower frozen. All ways learn from the same rows in
-the same optimizer steps, each in a process of its own, in turns. Between steps each multiplies matrices: the
-peak that utilization is measured against swings by 40 % on shared machines.
+with answers of 40 on each; random weights, fp32, AdamW, the tower frozen. All ways learn from the same rows
+in the same optimizer steps, each in a process of its own, in turns. Between steps each multiplies matrices:
+the peak that utilization is measured against swings by 40 % on shared machines.
 
 rows: what a good user writes by hand: right padding, no mask, causal attention, logits only where supervised.
 """

@@ -76,7 +76,7 @@ FACTS: dict[str, Facts] = {
 """By `model_type`. A type that is not here is treated like LLaVA-1.5."""
 
 _TICKS_PER_S = 1000
-"""Processors are told the times of frames as frame numbers at this rate: the steps of the frame store."""
+"""Processors are told the times of frames as frame numbers at this rate: as milliseconds."""
 _MEDIA_TOKEN = re.compile(r"(image|video|vision)\w*_token(_id|_index)?$")
 """Names under which configs and processors keep the tokens that stand for media or enclose them."""
 _ANSWER = "\ufffcanswer\ufffc"
