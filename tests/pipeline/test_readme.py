@@ -39,11 +39,12 @@ def test_snippet_runs(tmp_path: Path) -> None:
 
 
 def test_config_of_ones_own_is_accepted(tmp_path: Path) -> None:
-    own, more = map(yaml.safe_load, blocks("yaml"))
+    own, said, trained = map(yaml.safe_load, blocks("yaml"))
     config = check(RunConfig, own, where="README.md")
     assert config.model == "llava-hf/llava-1.5-7b-hf"
-    config = check(RunConfig, {**own, **more}, where="README.md")
+    config = check(RunConfig, {**own, **said, **trained}, where="README.md")
     assert config.build.kinds == ("likes", "comments", "replay", "retention")
+    assert config.training.train.lora is not None
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
