@@ -205,7 +205,7 @@ CASES: dict[str, tuple[dict[str, Any] | None, list[str], Prepare, str, str]] = {
         [],
         bad_instruction,
         "instruction.json: row 0",
-        "split longer conversations",
+        "begin with a question of human",
     ),
     "no instruction at all": (
         source("table", **TABLE),

@@ -42,7 +42,7 @@ from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
 from behavior_llava.models.compose import compose
-from behavior_llava.training.batching import Collator
+from behavior_llava.training.batching import Collator, loss
 from behavior_llava.training.trainer import TrainConfig, train
 
 CHATML = (
@@ -268,7 +268,7 @@ def test_the_projector_learns_alone(
         else ("vision_tower", "language_model"),
         arguments={"learning_rate": 0.01, "per_device_train_batch_size": 3, "warmup_steps": 0},
     )
-    assert torch.isfinite(model.network(**Collator(model)(rows(media))).loss)
+    assert torch.isfinite(loss(model.network, Collator(model)(rows(media))))
     told = train(model, rows(media), settings, tmp_path / "stage", seed=0, label="test")
     assert told["steps"] == 1
     changed = {

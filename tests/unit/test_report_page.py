@@ -404,8 +404,11 @@ def test_the_page_opens_with_the_setting_named_first():
 
 def test_what_is_left_after_shuffling_is_said_in_words(summary):
     fields = {field.name for field in dataclasses.fields(arms.Agreement)}
-    assert fields == set(tables.AGREEMENT_WORDS)
-    text = Tags(render(make_content(summary, agreement={"num_likes": 4557, "same_like_bucket": 0.2034}))).text
+    # what is compared by kind brings its own words
+    assert fields - {"by_kind"} == set(tables.AGREEMENT_WORDS)
+    told = {"num_likes": 4557, "same_like_bucket": 0.2034, "replay: pairs of posts compared": 12}
+    text = Tags(render(make_content(summary, agreement=told))).text
+    assert "replay: pairs of posts compared" in text
     assert "pairs of posts compared by their likes" in text
     assert "4,557" in text
     assert "0.203" in text

@@ -189,6 +189,7 @@ def test_rows_that_are_none(tmp_path):
 def test_a_quote_that_is_never_closed_costs_rows_not_memory(tmp_path):
     row = table(COLUMNS_11, ROW_11 | {"tags": "x"}).split("\r\n", 1)[1]
     text = table(COLUMNS_11, ROW_11) + '"open' + row * 3000
+    csv.field_size_limit(2**20)  # as a table's reader sets it
     posts, faults = read(tmp_path, text=text)
     assert 1 < len(posts) < 3000
     assert {fault.reason for fault in faults} == {"row_broken"}

@@ -49,8 +49,10 @@ _YEAR_DAY_MONTH = re.compile(r"(\d\d)\.(\d\d)\.(\d\d)")
 _YEAR = re.compile(r"(?<!\d)(20[0-4]\d)(?!\d)")
 
 BLOCK_BYTES = 4 * 2**20
+_MAX_CELL_CHARS = 2**17
+"""A longer cell is a quote that was never closed; descriptions have at most 5,000 characters."""
 _MAX_LINE_BYTES = 2**20
-"""The csv module refuses cells over 128 KiB; a longer line is several broken rows, never held whole."""
+"""A longer line is several broken rows, never held whole."""
 
 
 def schema(columns: Sequence[str]) -> dict[str, int] | None:
@@ -151,6 +153,7 @@ def _rows(file: BinaryIO, held: bytearray) -> Iterator[tuple[int, list[str] | No
             held.extend(line)
             yield line.decode("utf-8", "surrogateescape")
 
+    csv.field_size_limit(_MAX_CELL_CHARS)  # of the whole process: another reader may have set its own
     reader, line = csv.reader(taken()), 1
     while True:
         try:

@@ -13,6 +13,7 @@ import math
 import threading
 import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -40,6 +41,7 @@ NO_ANSWER = "no_answer_within_tokens"
 """All tokens were spent before anything was said, mostly on thinking."""
 
 _PROBE_SIDE = 224
+_WAKE_S = 0.2
 _PROBE_WORDS = "Answer with one word."
 _NEEDS_VLLM = (
     "label scoring needs the log-probabilities of given text (prompt_logprobs): serve the model with vLLM, or"
@@ -374,7 +376,11 @@ class RemoteModel:
         try:
             # a loop of its own: the caller's thread may already run one, as in a notebook
             with start_blocking_portal("asyncio", name="remote") as portal:
-                portal.call(work)
+                working = portal.start_task_soon(work)
+                # Ctrl-C that reaches another thread is heard by this one only when it wakes
+                while not wait([working], timeout=_WAKE_S).done:
+                    pass
+                working.result()
         except EndpointError as error:
             error.finished = dict(finished)
             raise
