@@ -567,7 +567,10 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize(
+    "name",
+    ["adapters", *(pytest.param(name, marks=pytest.mark.slow) for name in KILLED if name != "adapters")],
+)
 def test_a_process_killed_at_any_step_changes_nothing(
     tiny_folder: Path, rows: list[Example], tmp_path: Path, name: str
 ) -> None:
