@@ -438,7 +438,14 @@ class Run:
     ) -> dict[str, Any]:
         """Trains the model in `start` on the mixed rows; the facts for a manifest."""
         size = step_rows(settings)
-        ordered = base.ordered(rows, ratio, epochs=settings.epochs, seed=seed, step_rows=size)
+        ordered = base.ordered(
+            rows,
+            ratio,
+            epochs=settings.epochs,
+            seed=seed,
+            step_rows=size,
+            together=settings.keep_together,
+        )
         facts = train(self.load(start), ordered, settings, folder, seed=seed, label=label)
         return {**facts, "passes": ordered.passes}
 

@@ -163,6 +163,20 @@ def test_rows_without_siblings_come_as_in_the_naive_version(
         assert found.passes == mixture.passes(sizes, ratio, epochs=epochs)
 
 
+def test_rows_drawn_by_themselves_come_as_in_the_naive_version_whatever_they_show() -> None:
+    sizes, ratio = {"a": 40, "b": 12}, {"a": 2.0, "b": 1.0}
+    data = {
+        name: [
+            Example(f"{name}{n}", "word", "x", Media(f"{n % 5}", "image", f"{n % 5}")) for n in range(size)
+        ]
+        for name, size in sizes.items()
+    }
+    alone = base.ordered(data, ratio, epochs=1.5, seed=4, step_rows=1, together=False)
+    expected = [data[name][number] for name, number in naive_order(sizes, ratio, epochs=1.5, seed=4)]
+    assert list(alone) == expected
+    assert list(base.ordered(data, ratio, epochs=1.5, seed=4, step_rows=1)) != expected
+
+
 # ---- groups ------------------------------------------------------------------------------------------------
 
 GROUPS = {"a": np.array([0, 1, 0, 2, 1, 0, 3, 4, 5, 4]), "b": np.array([0, 0, 0, 1])}

@@ -75,13 +75,15 @@ def ordered(
     seed: int,
     step_rows: int,
     max_passes: float | None = None,
+    together: bool = True,
 ) -> mixture.RowsInOrder:
     """Rows of named data sets in training order; the first data set's epochs are counted.
 
-    Rows of a data set on one media item stand next to each other, so that they can share a sequence. Each
-    data set is read once, from its first row to its last.
+    Each data set is read once, from its first row to its last.
 
     Args:
+        together: rows of a data set on one media item stand next to each other, so that they can share a
+            sequence; false draws every row by itself.
         step_rows: rows of one optimizer step. Within a step, and only there, rows of about one length are put
             together: the step's gradient stays the same, and its micro-batches are padded less. The rows on
             one media item count as one, as long as all of them.
@@ -91,7 +93,7 @@ def ordered(
         UserError: a data set of the ratio is empty, or would be repeated too often.
     """
     sizes = {name: len(rows) for name, rows in data.items()}
-    measured = {name: _measured(rows) for name, rows in data.items()}
+    measured = {name: _measured(rows, together=together) for name, rows in data.items()}
     groups = {name: group for name, (group, _, _) in measured.items()}
     drawn = mixture.order(sizes, ratio, epochs=epochs, seed=seed, groups=groups, max_passes=max_passes)
     numbers, rows, units = mixture.interleave(drawn, seed=seed, groups=groups)
@@ -109,7 +111,7 @@ def ordered(
     return mixture.RowsInOrder(data, numbers[by_length], rows[by_length], passes)
 
 
-def _measured(rows: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _measured(rows: Sequence[Example], *, together: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each row the number of its group, and how many pictures and words it has.
 
     A group is what training/batching.py can put into one sequence: single rounds on one media item.
@@ -118,11 +120,9 @@ def _measured(rows: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     found = np.empty((3, len(rows)), np.int64)
     for number, row in enumerate(rows):
         media = row.media
-        key = (
-            number
-            if media is None or row.earlier
-            else (media.sha256 or media.path, media.kind, media.times_s)
-        )
+        key: object = number
+        if together and media is not None and not row.earlier:
+            key = (media.sha256 or media.path, media.kind, media.times_s)
         found[:, number] = group_of.setdefault(key, len(group_of)), *_length(row)
     return found[0], found[1], found[2]
 

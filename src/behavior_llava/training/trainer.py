@@ -59,6 +59,8 @@ class TrainConfig(Config):
         freeze: parts whose names match stay as they are (regular expressions over parameter names).
         share_media: the questions of a batch on one media item share its tokens without seeing each other;
             false shows the media to each question again. The result is the same, the work is not.
+        keep_together: the questions on one media item follow each other, so that there is something to share:
+            less work, but a step shows fewer different media.
         pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None gives
             each media item a sequence, padded to the longest.
         track_every: steps between two measurements of the probes that the caller gives; null measures none.
@@ -70,6 +72,7 @@ class TrainConfig(Config):
     lora: LoraConfig | None = None
     max_tokens: int = 2048
     share_media: bool = True
+    keep_together: bool = False
     pack_tokens: int | None = Field(default=None, gt=0)
     track_every: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
