@@ -269,7 +269,7 @@ def test_conversations_stay_apart_and_count_all_their_words() -> None:
     talk = Example("t", "a b", "c", picture, earlier=(("d e f", "g"), ("h", "i j")))
     assert base._length(talk) == (1, 10)
     group_of, pictures, words = base._measured(
-        [talk, Example("s", "a", "b", picture), talk, Example("r", "a", "b", picture)]
+        [talk, Example("s", "a", "b", picture), talk, Example("r", "a", "b", picture)], together=True
     )
     assert group_of.tolist() == [0, 1, 2, 1]
     assert pictures.tolist() == [1] * 4
