@@ -172,6 +172,12 @@ class Run:
                 )
         finetune = config.evaluate.finetune.train
         for settings in (config.base.tower, config.base.train, config.training.train, finetune):
+            if settings.track_every is not None:
+                raise UserError(
+                    "track_every has nothing to measure in a run yet",
+                    where="track_every",
+                    remedy="leave it out, or call training.trainer.train with probes of your own",
+                )
             training_arguments(settings, self.folder / "checked", seed=0, on_cpu=True)
         if until in ("evaluate", "report"):
             self._check_benchmarks()
@@ -444,6 +450,7 @@ class Run:
             epochs=settings.epochs,
             seed=seed,
             step_rows=size,
+            max_passes=settings.max_passes,
             together=settings.keep_together,
         )
         facts = train(self.load(start), ordered, settings, folder, seed=seed, label=label)

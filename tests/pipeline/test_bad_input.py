@@ -207,6 +207,13 @@ CASES: dict[str, tuple[dict[str, Any] | None, list[str], Prepare, str, str]] = {
         "instruction.json: row 0",
         "begin with a question of human",
     ),
+    "measuring without probes": (
+        {"training": {"train": {"epochs": 1, "track_every": 5}}},
+        [],
+        nothing,
+        "track_every",
+        "leave it out",
+    ),
     "no instruction at all": (
         source("table", **TABLE),
         [],

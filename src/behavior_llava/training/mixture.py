@@ -79,7 +79,7 @@ def order(
             raise UserError(
                 f"the mixture would repeat the {sizes[name]} rows of data set {name!r} {times:.1f} times, "
                 f"{most:g} are allowed",
-                remedy="give it more rows, lower its ratio, or allow more passes",
+                remedy="give it more rows, lower its ratio, or set max_passes",
             )
     drawn = []
     for number, (name, size) in enumerate(sizes.items()):

@@ -63,6 +63,7 @@ class TrainConfig(Config):
             less work, but a step shows fewer different media.
         pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None gives
             each media item a sequence, padded to the longest.
+        max_passes: so often the rows mixed in may be repeated; null allows 16 times, or `epochs` if more.
         track_every: steps between two measurements of the probes that the caller gives; null measures none.
         arguments: passed to transformers.TrainingArguments and checked by it.
     """
@@ -74,6 +75,7 @@ class TrainConfig(Config):
     share_media: bool = True
     keep_together: bool = False
     pack_tokens: int | None = Field(default=None, gt=0)
+    max_passes: float | None = Field(default=None, gt=0)
     track_every: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
 
