@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from common import Report, ratio
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import TrainerCallback
 
 from behavior_llava.core.media import FrameStore, sha256
@@ -315,9 +315,27 @@ def ours(work: Path, steps: int) -> dict[str, Any]:
     return told | {"flops": counted(model, collator(rows[: MEDIA_A_STEP * NUM_QUESTIONS]))}
 
 
+def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(gradient, query, key, value)
+
+
+OF_PROCESSOR = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+}
+"""torch counts the attention of GPUs only; the processor's has the same shapes in its arguments."""
+
+
 def counted(model: auto.VisionLanguageModel, batch: dict[str, Any]) -> int:
-    """Floating point operations of a step's matrix products and attention, without the optimizer's."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating point operations of a step's matrix products and attention, without the optimizer's.
+
+    As torch counts: an attention is all pairs of places, whatever its mask.
+    """
+    with FlopCounterMode(display=False, custom_mapping=OF_PROCESSOR) as counter:
         batching.loss(model.network, batch).backward()
     return counter.get_total_flops()
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example, Media
-from behavior_llava.evaluation.scoring import answer_nll, label_tree, score_labels
+from behavior_llava.evaluation import scoring
+from behavior_llava.evaluation.scoring import Query, Scorer, _tails, answer_nll, label_tree, score_labels
 
 if TYPE_CHECKING:
     from behavior_llava.models.auto import VisionLanguageModel
@@ -215,3 +216,132 @@ def test_the_likelihood_of_a_completion_behind_its_beginning(
     alone = [answer_nll(tiny, [row], [part])[0] for row, part in zip(rows, given_parts, strict=True)]
     assert [count for _, count in alone] == [count for _, count in found]
     assert [loss for loss, _ in alone] == pytest.approx([loss for loss, _ in found], abs=1e-4)
+
+
+# ---- several questions on one media item ------------------------------------------------------------------
+
+
+def test_questions_on_one_picture_share_it(
+    tiny: VisionLanguageModel, media: dict[str, Media], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [
+        Query(Example("1", "what do viewers feel", None, media["a"]), LABELS),
+        Query(Example("2", "describe the blue sky", None, media["b"]), LABELS[:3]),
+        Query(Example("3", "what is it", None, media["a"]), ("a", "it was", "it was a day")),
+        Query(Example("4", "what do viewers feel about the red sky", None, media["a"]), ("07",)),
+        Query(Example("5", "what do viewers feel", None, media["a"]), ("anger", "joy")),
+        Query(Example("6", "describe", None, None), ("anger", "joy")),
+    ]
+    expected = [[naive(tiny, query.example, label) for label in query.labels] for query in queries]
+    shown: list[int] = []
+    forward = tiny.network.forward
+
+    def watched(*args: object, **inputs: object) -> object:
+        ids = inputs["input_ids"]
+        assert isinstance(ids, torch.Tensor)
+        shown.append(int((ids == tiny.image_token_id).sum()))
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(tiny.network, "forward", watched)
+    found = Scorer(tiny).scores(queries)
+    picture = int(
+        (tiny.inputs([queries[0].example], supervise=False)["input_ids"] == tiny.image_token_id).sum()
+    )
+    assert picture > 0
+    assert shown == [2 * picture, 0]
+    for query, one, true in zip(queries, found, expected, strict=True):
+        np.testing.assert_allclose(one.log_probs, true, atol=1e-4, rtol=0)
+        assert one.num_tokens.tolist() == [len(tiny.completion_ids(text, end=False)) for text in query.labels]
+
+
+def test_prompts_part_where_they_differ_and_keep_a_token_each() -> None:
+    assert _tails([[1, 2, 3], [1, 2, 4, 5]]) == [[3], [4, 5]]
+    assert _tails([[1, 2, 3], [1, 2, 3]]) == [[3], [3]]
+    assert _tails([[1, 2], [1, 2, 3, 4]]) == [[2], [2, 3, 4]]
+    assert _tails([[7], [1, 2]]) == [[7], [1, 2]]
+
+
+# ---- memory ------------------------------------------------------------------------------------------------
+
+
+def test_half_as_many_where_memory_does_not_hold_them(
+    tiny: VisionLanguageModel,
+    questions: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = score_labels(tiny, questions, LABELS)
+    tried: list[int] = []
+    run = tiny.network.forward
+
+    def forward(*args: object, **inputs: object) -> object:
+        ids = inputs["input_ids"]
+        assert isinstance(ids, torch.Tensor)
+        tried.append(len(ids))
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(*args, **inputs)
+
+    monkeypatch.setattr(tiny.network, "forward", forward)
+    scorer = Scorer(tiny)
+    for _ in range(2):
+        found = scorer.scores([Query(question, LABELS) for question in questions])
+        np.testing.assert_allclose(np.stack([one.log_probs for one in found]), expected, atol=1e-4, rtol=0)
+    # five are tried once; both passes of two, two and one follow, and again
+    assert tried == [5, *(2, 2, 2, 2, 1, 1) * 2]
+    assert [record.message for record in caplog.records] == [
+        "memory does not hold 5 questions at a time: now 2"
+    ]
+
+
+def test_what_memory_will_not_hold_is_not_tried(
+    tiny: VisionLanguageModel, questions: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = score_labels(tiny, questions, LABELS)
+    batch = scoring._Batch(tiny, [[_one(tiny, number, row)] for number, row in enumerate(questions[:2])])
+    monkeypatch.setattr(scoring, "_free_bytes", lambda device: batch.expected_bytes())
+    run, tried = tiny.network.forward, []
+
+    def forward(*args: object, **inputs: object) -> object:
+        ids = inputs["input_ids"]
+        assert isinstance(ids, torch.Tensor)
+        tried.append(len(ids))
+        return run(*args, **inputs)
+
+    monkeypatch.setattr(tiny.network, "forward", forward)
+    np.testing.assert_allclose(score_labels(tiny, questions, LABELS), expected, atol=1e-4, rtol=0)
+    assert tried
+    assert max(tried) == 1
+
+
+def _one(tiny: VisionLanguageModel, number: int, example: Example) -> scoring._Branch:
+    query = Query(example, LABELS)
+    return scoring._Branch(number, query, None, scoring._tree_of(tiny, query))
+
+
+def test_a_question_too_large_for_memory_is_named(
+    tiny: VisionLanguageModel, questions: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*args: object, **inputs: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(tiny.network, "forward", forward)
+    with pytest.raises(UserError, match="memory does not hold this question") as error:
+        score_labels(tiny, questions[:1], LABELS)
+    assert questions[0].id in str(error.value)
+
+
+def test_another_fault_is_not_taken_for_want_of_memory(
+    tiny: VisionLanguageModel, questions: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*args: object, **inputs: object) -> object:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(tiny.network, "forward", forward)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        score_labels(tiny, questions, LABELS)
+
+
+def test_a_query_without_labels_is_refused(tiny: VisionLanguageModel, questions: list[Example]) -> None:
+    with pytest.raises(ValueError, match="has no labels"):
+        Scorer(tiny).scores([Query(questions[0], ())])

@@ -223,6 +223,11 @@ class Media:
     sha256: str
     times_s: tuple[float, ...] = ()
 
+    @property
+    def seen(self) -> tuple[str, MediaKind, tuple[float, ...]]:
+        """What the model sees; equal for equal pictures."""
+        return (self.sha256 or self.path, self.kind, self.times_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

@@ -430,6 +430,11 @@ class VisionLanguageModel:
         text = self._for_tokenizer(self._prefix_of(example) + self.answer_text(example.completion or ""))
         return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
 
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The same without an answer: up to where it starts."""
+        text = self._for_tokenizer(self._prefix_of(example))
+        return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
+
     def _for_tokenizer(self, text: str) -> str:
         for word in self._processor_tokens:
             if word not in self.tokenizer.get_vocab():

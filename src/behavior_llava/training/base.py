@@ -122,7 +122,7 @@ def _measured(rows: Sequence[Example], *, together: bool) -> tuple[np.ndarray, n
         media = row.media
         key: object = number
         if together and media is not None and not row.earlier:
-            key = (media.sha256 or media.path, media.kind, media.times_s)
+            key = media.seen
         found[:, number] = group_of.setdefault(key, len(group_of)), *_length(row)
     return found[0], found[1], found[2]
 

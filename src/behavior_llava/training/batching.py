@@ -82,7 +82,7 @@ def grouped(examples: Sequence[Example]) -> list[list[Example]]:
         media = example.media
         key: object = number
         if media is not None and not example.earlier:
-            key = (media.sha256 or media.path, media.kind, media.times_s)
+            key = media.seen
         groups.setdefault(key, []).append(example)
     return list(groups.values())
 
@@ -181,7 +181,7 @@ class Collator:
             places = torch.arange(length) if positions is None else positions[..., number, :length]
             labels = tokens["labels"][number, :length].tolist()
             found.append(self._group(group, ids, labels, places))
-        for name in set(batch) & _PER_TOKEN:
+        for name in set(batch) & PER_TOKEN:
             del batch[name]
         return {**batch, **_arranged(found, self._pack_tokens, model.network.dtype), ROWS: rows}
 
@@ -228,7 +228,7 @@ class Collator:
         return Group(ids[:trunk], branches, positions)
 
 
-_PER_TOKEN = frozenset({"mm_token_type_ids", "token_type_ids"})
+PER_TOKEN = frozenset({"mm_token_type_ids", "token_type_ids"})
 """What processors say of every token beside its id; it tells positions, which are given here."""
 
 
