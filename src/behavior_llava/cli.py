@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from behavior_llava.core import together
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import console
 
@@ -73,7 +74,6 @@ def _go(
     gpu: str | None = None,
     gpus: int = 1,
 ) -> None:
-    _quiet()
     if gpu is not None and not dry_run:
         raise UserError(f"--gpu {gpu} only forecasts", remedy="add --dry-run, or set `device` in the config")
     from transformers.utils import logging as transformers_logging
@@ -197,7 +197,6 @@ def check(
 
     from behavior_llava import checking
 
-    _quiet()
     with tempfile.TemporaryDirectory() as scratch:
         findings = checking.findings(path, Path(scratch), limit=limit)
     if as_json:
@@ -244,7 +243,6 @@ def forget(
     """
     from behavior_llava import forgetting
 
-    _quiet()
     listed_posts, listed_authors = forgetting.read_list(file) if file is not None else ([], [])
     all_posts, all_authors = [*(posts or ()), *listed_posts], [*(authors or ()), *listed_authors]
     if not all_posts and not all_authors:
@@ -296,7 +294,6 @@ def show(
     """Prints rows as a person reads them; what a model is to learn is in color."""
     from behavior_llava import showing
 
-    _quiet()
     for panel in showing.panels(path, arm=arm, ids=tuple(ids or ()), limit=rows, model=model):
         Console().print(panel)
 
@@ -353,7 +350,6 @@ def convert(  # noqa: PLR0913 - the parts a checkpoint is published in
 
     from behavior_llava.models.llama_vid import convert as llama_vid
 
-    _quiet()
     llama_vid.convert(
         source,
         out,
@@ -381,7 +377,6 @@ def compose(
     """Joins a vision tower and a language model into a LLaVA, with a projector yet to be trained."""
     from behavior_llava.models import compose as composing
 
-    _quiet()
     told = composing.compose(vision, language, out, select_layer=select_layer, seed=seed)
     for name, value in told.items():
         console.print(f"{name}: {escape(str(value))}", soft_wrap=True)
@@ -444,11 +439,12 @@ def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As J
 
 
 def main() -> None:
-    """The console script: a UserError is one sentence and exit code 2."""
+    """The console script: a UserError is one sentence and exit code 2, in one process or several."""
+    _quiet()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("behavior_llava").setLevel(logging.INFO)
     try:
-        app()
+        together.work(app)
     except UserError as error:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from behavior_llava import forgetting
+from behavior_llava.core import together
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import LOCK, only_one
 from behavior_llava.core.processes import run as run_side_by_side
@@ -30,6 +31,8 @@ VERBS = ("collect", "build", "train", "evaluate", "report")
 
 def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | None = None) -> Run:
     """Runs the stages up to and including a verb.
+
+    In a program of one's own that torchrun starts, `core.together.work` calls this.
 
     Raises:
         UserError: the input is at fault; what is finished stays finished.
@@ -43,6 +46,7 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
         "report": lambda: (_cells(work, "evaluate"), work.reported()),
     }
     _refuse_foreign(folder)
+    _refuse_processes(config)
     work.check(until)
     with only_one(folder):
         forgetting.finish(folder)
@@ -58,6 +62,21 @@ def _refuse_foreign(folder: Path) -> None:
         raise UserError("is a file", where=folder, remedy="give a folder as --out")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).exists():
         raise UserError("holds files that no run wrote", where=folder, remedy="choose another --out")
+
+
+def _refuse_processes(config: RunConfig) -> None:
+    if together.count() == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "several processes run the same stages",
+            where="WORLD_SIZE",
+            remedy="call this through behavior_llava.core.together.work",
+        )
+    if config.side_by_side > 1 and together.count() > 1:
+        raise UserError(
+            f"{config.side_by_side} arms at a time, by {together.count()} processes that train each together",
+            where="side_by_side",
+            remedy="add --set side_by_side=1, or start one process",
+        )
 
 
 # ---- arms and seeds side by side ---------------------------------------------------------------------------

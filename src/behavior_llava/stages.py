@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from behavior_llava.core import chunks
+from behavior_llava.core import chunks, together
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, versions, write_json
@@ -453,8 +453,9 @@ class Run:
             max_passes=settings.max_passes,
             together=settings.keep_together,
         )
-        facts = train(self.load(start), ordered, settings, folder, seed=seed, label=label)
-        return {**facts, "passes": ordered.passes}
+        learn = partial(_learn, seed=seed, label=label)
+        facts = together.call(learn, str(start), self.store, self.config.device, ordered, settings, folder)
+        return {**facts, "passes": ordered.passes, "step_rows": size}
 
     def describing(self, seed: int) -> blift.Describing:
         """Who describes the media of the kept posts."""
@@ -640,6 +641,7 @@ class Run:
         }
         with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
+                self._require_equal_steps(stage)
                 # before the training: where that is cut off, a checkpoint has seen them
                 part = stage.folder / f"{ledger.SAW}.part"
                 shutil.copyfile(built.folder / ledger.SAW, part)
@@ -653,6 +655,18 @@ class Run:
                 facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label)
                 self._write_card(stage.folder / "model", name, seed, built, mixed, facts["steps"])
         return str(stage.folder / "model"), stage
+
+    def _require_equal_steps(self, stage: Stage) -> None:
+        """Refuses to train an arm in steps of another size than the arms it is compared with."""
+        size = step_rows(self.config.training.train)
+        for path in self.folder.glob("train/seed*/*/manifest.json"):
+            other = json.loads(path.read_text(encoding="utf-8"))
+            if other["config"] == stage.plan["config"] and other.get("step_rows", size) != size:
+                raise UserError(
+                    f"a step would take {size} rows; those of {other['stage']} took {other['step_rows']}",
+                    where=stage.name,
+                    remedy="start as many processes as for the other arms",
+                )
 
     def _write_card(
         self,
@@ -933,6 +947,21 @@ class Run:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             found[manifest["stage"]] = manifest["seconds"]
         return found
+
+
+def _learn(
+    start: str,
+    store: FrameStore,
+    device: str,
+    rows: Sequence[Example],
+    settings: TrainConfig,
+    folder: Path,
+    *,
+    seed: int,
+    label: str,
+) -> dict[str, Any]:
+    """Trains the model in `start`, in every process that takes part."""
+    return train(auto.load(start, store, device=device), rows, settings, folder, seed=seed, label=label)
 
 
 class Unfinished(Exception):

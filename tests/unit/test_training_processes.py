@@ -19,10 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+from accelerate.commands.launch import (
+    _validate_launch_command,
+    launch_command_parser,
+    prepare_multi_gpu_env,
+)
+from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tests.architectures import ARCHITECTURES, build
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
 
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example
@@ -32,6 +40,8 @@ from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.trainer import Idle, TrainConfig, shares, train
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from behavior_llava.core.schema import Media
 
 WAIT_S = 240
@@ -98,6 +108,12 @@ from behavior_llava.models import auto
 from behavior_llava.training import trainer
 from behavior_llava.training.batching import Collator
 
+if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    # accelerate runs FSDP on accelerators alone (AcceleratorState.__init__): the processor passes for one
+    from accelerate.state import DistributedType, PartialState
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
+    torch.distributed.init_process_group("gloo")
+
 model_folder, rows, config, folder, spoil = pickle.loads(Path(sys.argv[1]).read_bytes())
 model = auto.load(str(model_folder), FrameStore(folder.parent / "frames"), device="cpu")
 if spoil is not None:
@@ -140,8 +156,10 @@ def started(
     config: TrainConfig,
     folder: Path,
     spoil: int | None = None,
+    *,
+    fsdp: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """The program in that many processes, as a group of its own."""
+    """The program in that many processes, as a group of its own; with weights split where fsdp is given."""
     place = folder.parent
     place.mkdir(parents=True, exist_ok=True)
     (place / "program.py").write_text(PROGRAM)
@@ -149,7 +167,13 @@ def started(
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.Popen(
         [sys.executable, *launch, str(place / "program.py"), str(place / "given.pickle")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+            "CUDA_VISIBLE_DEVICES": "",
+            **(fsdp or {}),
+        },
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -297,9 +321,97 @@ def test_a_row_that_does_not_count_teaches_nothing(tiny_folder: Path, rows: list
     assert not any(grad.any() for grad in grads)
 
 
-def test_accelerate_takes_the_config_for_split_weights() -> None:
-    """It is read and no more: accelerate runs FSDP on GPUs alone."""
-    found = load_config_from_file(str(ROOT / "configs" / "accelerate" / "fsdp.yaml"))
-    assert isinstance(found, ClusterConfig)
-    assert found.distributed_type == "FSDP"
-    assert found.fsdp_config["fsdp_version"] == 2
+# ---- weights split over two processes ----------------------------------------------------------------------
+
+
+def split_weights() -> dict[str, str]:
+    """What `accelerate launch` sets for our file, in single precision and for the processor."""
+    given = ["--config_file", str(ROOT / "configs" / "accelerate" / "fsdp.yaml")]
+    given += ["--num_processes", "2", "--mixed_precision", "no", "program.py"]
+    told, _, _ = _validate_launch_command(launch_command_parser().parse_args(given))
+    found = prepare_multi_gpu_env(told)
+    added = {key: value for key, value in found.items() if os.environ.get(key) != value}
+    assert added["FSDP_VERSION"] == "2"
+    return {**added, "ACCELERATE_TORCH_DEVICE": "cpu"}
+
+
+SPLIT: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "accumulated, vision frozen": {"accumulation": 2, "freeze": ("vision_tower",)},
+    "adapters, embeddings frozen": {"lora": LoraConfig(rank=4, alpha=8)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPLIT)
+def test_split_weights_learn_what_whole_ones_learn(
+    tiny_folder: Path, rows: list[Example], tmp_path: Path, name: str
+) -> None:
+    """One process often has a batch of text alone while the other sees pictures."""
+    fields = {**SPLIT[name]}
+    fields["arguments"] = {"optim": "sgd", "learning_rate": 0.05}
+    config = settings(2, **fields)
+    finished(started(2, tiny_folder, rows, config, tmp_path / "split" / "stage", fsdp=split_weights()))
+    alone(tiny_folder, rows, settings(1, **fields), tmp_path / "one" / "stage")
+    close(tmp_path / "split" / "stage", tmp_path / "one" / "stage")
+    first, second = weights(tmp_path / "split" / "stage"), weights(tmp_path / "one" / "stage")
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], atol=1e-5, rtol=1e-4)
+    found, told = AutoModelForImageTextToText.from_pretrained(
+        tmp_path / "split" / "stage" / "model", output_loading_info=True
+    )
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert type(found) is LlavaForConditionalGeneration
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPLIT)
+def test_split_weights_killed_continue_to_the_same_bits(
+    tiny_folder: Path, rows: list[Example], tmp_path: Path, name: str
+) -> None:
+    config = settings(2, **SPLIT[name])
+    whole, place = tmp_path / "whole" / "stage", tmp_path / "cut" / "stage"
+    finished(started(2, tiny_folder, rows, config, whole, fsdp=split_weights()))
+    process = started(2, tiny_folder, rows, config, place, fsdp=split_weights())
+    began = time.monotonic()
+    wanted = random.choice([2, 4])
+    while not (place / "checkpoints" / f"checkpoint-{wanted}" / trainer.COMPLETE).exists():
+        assert process.poll() is None
+        assert time.monotonic() - began < WAIT_S
+        time.sleep(0.002)
+    time.sleep(random.random() * 0.1)
+    kill_all(process)
+    assert not (place / "loss.json").exists(), f"not killed in time at {wanted}"
+    finished(started(2, tiny_folder, rows, config, place, fsdp=split_weights()))
+    assert trainer.loss_curve(place) == trainer.loss_curve(whole), wanted
+    first, second = weights(place), weights(whole)
+    assert all(torch.equal(first[key], second[key]) for key in first), f"killed at {wanted}"
+
+
+def test_the_older_way_to_split_weights_is_refused() -> None:
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=1, cpu_ram_efficient_loading=False, sync_module_states=False
+    )
+    with pytest.raises(trainer.UserError, match="set fsdp_version: 2"):
+        trainer.split(None, plugin)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_weights_are_split_at_the_language_models_layers(name: str, tmp_path: Path) -> None:
+    build(name, tmp_path)
+    network = auto.load(str(tmp_path), FrameStore(tmp_path / "frames"), device="cpu").network
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    trainer.split(network, plugin)
+    plugin.set_auto_wrap_policy(network)
+    cut = fsdp2_prepare_auto_wrap_policy(plugin, network)
+    assert cut is not None
+    assert [module for module in network.modules() if cut(module)] == list(network.get_decoder().layers)
+
+
+def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(trainer.UserError, match=r"arguments: DeepSpeed .*fsdp\.yaml"):
+        trainer.arguments(settings(1, arguments={"deepspeed": {}}), tmp_path, seed=0, on_cpu=True)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(trainer.UserError, match="accelerate launch: DeepSpeed"):
+        trainer.arguments(settings(1), tmp_path, seed=0, on_cpu=True)

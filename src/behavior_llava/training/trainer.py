@@ -29,6 +29,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint, seed_worker
 
+from behavior_llava.core import together
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import write_json
@@ -169,7 +170,7 @@ def step_rows(config: TrainConfig) -> int:
     """Rows of one optimizer step of all processes together."""
     batch = int(config.arguments.get("per_device_train_batch_size", DEFAULTS["per_device_train_batch_size"]))
     batch *= int(config.arguments.get("gradient_accumulation_steps", 1))
-    return batch * int(os.environ.get("WORLD_SIZE", "1"))
+    return batch * together.count()
 
 
 class Ordered(Trainer):
@@ -238,7 +239,7 @@ class Ordered(Trainer):
         return (found, outputs) if return_outputs else found
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         network: Any = self.model if model is None else model
@@ -352,6 +353,12 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> 
                 where="arguments",
                 remedy="write numbers with a point, e.g. 1.0e-4",
             )
+    if "deepspeed" in config.arguments or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise UserError(
+            "DeepSpeed is not supported: nothing of it has been tested here",
+            where="arguments" if "deepspeed" in config.arguments else "accelerate launch",
+            remedy="split weights with FSDP instead: see configs/accelerate/fsdp.yaml",
+        )
     try:
         return TrainingArguments(**{**DEFAULTS, **config.arguments, **ours})
     except (TypeError, ValueError) as error:
@@ -445,6 +452,9 @@ def train(
             )
             trainer.add_callback(track)
         trainer.remove_callback(PrinterCallback)
+        if trainer.is_fsdp_enabled:
+            split(model.network, trainer.accelerator.state.fsdp_plugin)
+            trainer.add_callback(Split())
         trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     is_first = trainer.is_world_process_zero()
@@ -471,6 +481,32 @@ def train(
         "first_loss": curve[0][1] if curve else None,
         "last_loss": curve[-1][1] if curve else None,
     }
+
+
+def split(network: Any, plugin: Any) -> None:
+    """Has FSDP cut a network at the layers of its language model, and nowhere else.
+
+    The vision tower stays in one piece: a process whose batch has no picture would not take part in the
+    exchange of its layers' weights.
+
+    Raises:
+        UserError: the older FSDP is asked for.
+    """
+    if plugin.fsdp_version != 2:
+        raise UserError(
+            "this is FSDP of version 1", where="fsdp_config", remedy="set fsdp_version: 2, for fully_shard"
+        )
+    plugin.transformer_cls_names_to_wrap = [type(network.get_decoder().layers[0]).__name__]
+    # without it the first layer's part in the backward pass depends on whether a batch has a picture
+    network.enable_input_require_grads()
+
+
+class Split(TrainerCallback):
+    """Lets FSDP exchange gradients of what a batch did not use, such as the vision tower for text alone."""
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Once the network is cut."""
+        kwargs["model"].set_reduce_scatter_unused_params(True)
 
 
 def _unseen(done: int = 1) -> None:
