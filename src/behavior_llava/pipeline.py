@@ -100,6 +100,7 @@ def _cells(work: Run, verb: Literal["train", "evaluate"]) -> None:
     """Trains or evaluates every arm of every seed, as many at a time as the config says."""
     # what all share is made ready once, before several processes would
     _built(work)
+    work.find_unreadable()
     cells = [(name, seed) for seed in work.config.seeds for name in work.config.arms]
     jobs: list[Job] = [("trained", cell) for cell in cells if cell[0] in work.trained_arms()]
     if verb == "evaluate":

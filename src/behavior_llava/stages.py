@@ -27,7 +27,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, versions, write_json
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Task
-from behavior_llava.data import arms, blift, funnel, ledger, publishing, verbalizer
+from behavior_llava.data import arms, blift, funnel, instruction, ledger, publishing, verbalizer
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
 from behavior_llava.data.data_card import CardFacts
@@ -41,7 +41,7 @@ from behavior_llava.models.remote import RemoteModel
 from behavior_llava.models.speech import Recognizer
 from behavior_llava.reporting import report
 from behavior_llava.reporting.report import ReportConfig
-from behavior_llava.training import base, model_card, tower
+from behavior_llava.training import base, model_card, readable, tower
 from behavior_llava.training.base import BaseConfig
 from behavior_llava.training.trainer import TrainConfig, loss_curve, step_rows, train
 from behavior_llava.training.trainer import arguments as training_arguments
@@ -386,12 +386,42 @@ class Run:
     def instruction_rows(self) -> dict[str, list[Example]]:
         """The base's instruction rows, by data set."""
         if not hasattr(self, "_instruction"):
-            self.fetched_sandbox()
-            rows = base.instruction_rows(self.instruction, self.viewer)
+            unreadable = readable.listed(self.instruction_media().folder)
+            rows = base.instruction_rows(self.instruction, self.viewer, unreadable)
             if self.limit is not None:
                 rows = {name: values[: 4 * self.limit] for name, values in rows.items()}
             self._instruction = rows
         return self._instruction
+
+    def instruction_media(self) -> Stage:
+        """Which rows of the instruction data have media that cannot be read."""
+        inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
+        config = {"max_fault_rate": self.config.collect.max_fault_rate}
+        with self.stage("base/instruction", config, inputs) as (stage, facts):
+            if facts is not None:
+                rows = instruction.rows(self.instruction)
+                shown = ((row.id, row.media) for row in rows if row.media is not None)
+                name = "the instruction data"
+                facts |= readable.find(shown, self.viewer, stage.folder, name=name, **config)
+        return stage
+
+    def post_media(self, seed: int) -> Stage:
+        """Which posts that the arms of a seed learn from have media that cannot be read any more."""
+        config = {"max_fault_rate": self.config.collect.max_fault_rate}
+        # below build, which goes where a post is forgotten
+        with self.stage(f"build/media/seed{seed}", config, {"posts": self.captions(seed)}) as (stage, facts):
+            if facts is not None:
+                shown = ((row.item.post.id, row.view.media()) for row in self.rows(seed, "train"))
+                facts |= readable.find(shown, self.viewer, stage.folder, name="the posts", **config)
+        return stage
+
+    def find_unreadable(self) -> None:
+        """Looks at all media that arms are trained on, before several processes would."""
+        if self.trained_arms():
+            for seed in self.config.seeds:
+                self.post_media(seed)
+            if self.config.training.ratio:
+                self.instruction_media()
 
     def fetched_sandbox(self) -> Stage | str:
         """The sandbox's world where there is one; else a word."""
@@ -410,9 +440,15 @@ class Run:
             "words": self.template.repeated_words(self.config.build.kinds),
             "limit": self.limit,
         }
-        inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
+        seen = self.instruction_media()
+        inputs = {
+            "sandbox": self.fetched_sandbox(),
+            "instruction": folder_state(self.instruction),
+            "unreadable": readable.mark(seen.folder),
+        }
         with self.stage(f"base/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
+                facts["left_out"] = {"instruction": seen.manifest()["unreadable"]}
                 rows = self.instruction_rows()
                 start = stage.folder / "sighted"
                 # written last: a model folder may be a part of one
@@ -634,10 +670,14 @@ class Run:
             return place, mark
         built, settings = self.arm(name, seed), self.config.training
         config = {"training": settings.model_dump(mode="json"), "limit": self.limit}
+        seen = {"behavior": self.post_media(seed)}
+        if settings.ratio:
+            seen["instruction"] = self.instruction_media()
         inputs = {
             "base": mark,
             "rows": built,
             "instruction": folder_state(self.instruction) if settings.ratio else "none",
+            **{f"unreadable, {key}": readable.mark(found.folder) for key, found in seen.items()},
         }
         with self.stage(f"train/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
@@ -646,7 +686,11 @@ class Run:
                 part = stage.folder / f"{ledger.SAW}.part"
                 shutil.copyfile(built.folder / ledger.SAW, part)
                 part.replace(stage.folder / ledger.SAW)
-                own = blift.load(built.folder / "examples.parquet")
+                unreadable = readable.listed(seen["behavior"].folder)
+                examples = blift.load(built.folder / "examples.parquet")
+                own, left_out = readable.readable(examples, unreadable, name=f"arm {name}")
+                facts["left_out"] = {key: found.manifest()["unreadable"] for key, found in seen.items()}
+                facts["left_out"]["behavior"] = left_out
                 others = self.instruction_rows() if settings.ratio else {}
                 ratio = {"behavior": float(len(own))}
                 total = sum(map(len, others.values()))

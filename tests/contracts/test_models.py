@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import FrameStore, MediaFault, sha256
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
+from behavior_llava.training.batching import Collator
 
 if TYPE_CHECKING:
     from behavior_llava.models.auto import VisionLanguageModel
@@ -741,3 +743,19 @@ def test_code_and_pickles_in_a_checkpoint_are_left_alone(tiny_folder: Path, tmp_
         with pytest.raises(UserError):
             auto.check(str(folder))
     assert not touched.exists()
+
+
+def test_without_its_weights_it_makes_the_same_batches_elsewhere(
+    model: VisionLanguageModel, rows: list[Example]
+) -> None:
+    """What workers are sent (training/prefetching.py): it goes through a pickle and holds no value."""
+    light: VisionLanguageModel = pickle.loads(pickle.dumps(model.without_weights()))
+    assert all(weight.is_meta for weight in light.network.parameters())
+    assert len(list(light.network.parameters())) == len(list(model.network.parameters()))
+    assert light.network.dtype == model.network.dtype
+    for examples in (rows[:1], [*rows, rows[0]]):
+        here, there = Collator(model)(examples), Collator(light)(examples)
+        assert here.keys() == there.keys()
+        for name, value in here.items():
+            other = there[name]
+            assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, name

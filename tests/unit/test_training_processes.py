@@ -36,6 +36,7 @@ from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Example
 from behavior_llava.models import auto
 from behavior_llava.training import trainer
+from behavior_llava.training.batching import Uncounted, collated
 from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.trainer import Idle, TrainConfig, shares, train
 
@@ -308,9 +309,9 @@ def test_a_row_that_does_not_count_teaches_nothing(tiny_folder: Path, rows: list
     model = auto.load(str(tiny_folder), FrameStore(tiny_folder.parent / "frames"), device="cpu")
     collate = trainer.Collator(model)
     row = replace(rows[0])
-    counted = trainer._collated(collate, [row])
+    counted = collated(collate, [row])
     assert counted["rows"] == [("row0", int((counted["labels"] != -100).sum()))]
-    batch = trainer._collated(collate, [trainer.Uncounted(row)])
+    batch = collated(collate, [Uncounted(row)])
     assert (batch["labels"] == -100).all()
     outputs = model.network(**{key: value for key, value in batch.items() if key not in ("labels", "rows")})
     found = trainer.supervised_loss(outputs, batch["labels"], 5)

@@ -56,7 +56,7 @@ class CollectConfig(Config):
 
     Attributes:
         max_fault_rate: share of records and media that may be broken before the stage stops; 0.02 as in
-            design.md.
+            design.md. Before training it holds for the rows of the instruction data and of the posts again.
         processes: that read and decode; timeout_s: after which one of them is killed.
         download: how media that are not at hand are fetched by their URL; off unless it is enabled.
     """

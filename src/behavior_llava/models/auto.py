@@ -9,6 +9,7 @@ knows a task, a behaviour or an arm.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import inspect
@@ -732,6 +733,16 @@ class VisionLanguageModel:
                 ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
             )
         ]
+
+    def without_weights(self) -> VisionLanguageModel:
+        """The same model without values in its weights, for a process that only makes inputs: it can be sent
+        there, and takes no memory.
+        """
+        with torch.device("meta"):
+            network = type(self.network)._from_config(
+                copy.deepcopy(self.network.config), dtype=self.network.dtype
+            )
+        return VisionLanguageModel(network, self.processor, self.store)
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors and the processor, as save_pretrained writes them."""

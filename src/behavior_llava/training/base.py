@@ -21,6 +21,7 @@ from behavior_llava.data import instruction
 from behavior_llava.data.viewing import View, Viewer
 from behavior_llava.models.tiny import TinyConfig, build
 from behavior_llava.training import mixture
+from behavior_llava.training.readable import LIST, Unreadable, readable
 from behavior_llava.training.trainer import TrainConfig
 
 BASE = "base"
@@ -43,13 +44,16 @@ class BaseConfig(Config):
     train: TrainConfig = TrainConfig(epochs=2)
 
 
-def instruction_rows(path: Path, viewer: Viewer) -> dict[str, list[Example]]:
+def instruction_rows(path: Path, viewer: Viewer, unreadable: Unreadable) -> dict[str, list[Example]]:
     """The instruction data as two named data sets: rows with media and rows of text alone.
 
+    Args:
+        unreadable: rows with these media are left out.
+
     Raises:
-        UserError: a media file of the data cannot be read.
+        UserError: other media of the data cannot be read, or no row with media is left of those there are.
     """
-    rows = instruction.read(path)
+    rows, _ = readable(instruction.read(path), unreadable, name=str(path))
     # a picture stands in several rows; it is looked at once
     items = list(dict.fromkeys((row.media.path, row.media.kind) for row in rows if row.media is not None))
     seen = dict(zip(items, viewer.views(items, label="reading instruction data"), strict=True))
@@ -61,7 +65,9 @@ def instruction_rows(path: Path, viewer: Viewer) -> dict[str, list[Example]]:
         view = seen[row.media.path, row.media.kind]
         if not isinstance(view, View):
             raise UserError(
-                f"media cannot be read ({view})", where=f"{path}: {row.id}", remedy="mend or remove that row"
+                f"media cannot be read since they were looked at ({view})",
+                where=f"{path}: {row.id}",
+                remedy=f"put the file back, or delete the run's base/instruction ({LIST}) to look again",
             )
         found[f"{BASE}_media"].append(replace(row, media=view.media()))
     return {name: rows for name, rows in found.items() if rows}

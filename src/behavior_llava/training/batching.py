@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -21,6 +21,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import MediaFault
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example
+from behavior_llava.models import features
 from behavior_llava.models.auto import IGNORED, VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 ROWS = "rows"
 """Beside a batch's inputs: (id, supervised tokens) of its rows in the order in which their tokens stand."""
+PICTURES = "pictures"
+"""Beside a batch's inputs, where features are cached: a name for each entry of `pixel_values`."""
 
 
 def gate(
@@ -140,16 +143,22 @@ class Collator:
     Args:
         share: False gives every question its media again.
         pack_tokens: several media items share a sequence of so many tokens; None for a sequence each.
+        names_pictures: adds PICTURES, by which models/features.py finds what the tower made of them.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, *, share: bool = True, pack_tokens: int | None = None
+        self,
+        model: VisionLanguageModel,
+        *,
+        share: bool = True,
+        pack_tokens: int | None = None,
+        names_pictures: bool = False,
     ) -> None:
-        self._model, self._pack_tokens = model, pack_tokens
+        self._model, self._pack_tokens, self._names_pictures = model, pack_tokens, names_pictures
         self._share = share and not model.facts.media_see_question
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """The batch's inputs as the model takes them, with `labels`, `logits_to_keep` and ROWS.
+        """The batch's inputs as the model takes them, with `labels`, `logits_to_keep`, ROWS and PICTURES.
 
         `loss` takes them all out that the model does not take.
 
@@ -162,7 +171,8 @@ class Collator:
             ids = ", ".join(example.id for example in examples if example.media is not None)
             raise UserError(
                 f"media cannot be read since they were collected ({fault.reason}) in one of {ids}",
-                remedy="run collect again",
+                remedy="put the files back, or delete the run's lists of unreadable media (unreadable.json, "
+                "each with its folder) to leave these rows out",
             ) from fault
 
     def _batch(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -170,8 +180,12 @@ class Collator:
         groups = self._groups(examples)
         batch = model.inputs([group[0] for group in groups], supervise=True)
         rows = [(row.id, model.num_supervised(row)) for group in groups for row in group]
+        beside: dict[str, Any] = {ROWS: rows}
+        if self._names_pictures and "pixel_values" in batch:
+            shown = [group[0].media for group in groups if group[0].media is not None]
+            beside[PICTURES] = features.names(model.store, shown, batch["pixel_values"])
         if self._pack_tokens is None and all(len(group) == 1 for group in groups):
-            return {**_kept(batch), ROWS: rows}
+            return {**_kept(batch), **beside}
         tokens = {name: batch.pop(name) for name in ("input_ids", "attention_mask", "labels")}
         positions = model.positions({**batch, **tokens})
         lengths = tokens["attention_mask"].sum(1).tolist()
@@ -183,7 +197,7 @@ class Collator:
             found.append(self._group(group, ids, labels, places))
         for name in set(batch) & PER_TOKEN:
             del batch[name]
-        return {**batch, **_arranged(found, self._pack_tokens, model.network.dtype), ROWS: rows}
+        return {**batch, **_arranged(found, self._pack_tokens, model.network.dtype), **beside}
 
     def _groups(self, examples: Sequence[Example]) -> list[list[Example]]:
         """Those that can share, together; a question whose media stand behind its words stays alone."""
@@ -292,9 +306,26 @@ def _continued(positions: torch.Tensor, trunk: int, length: int) -> torch.Tensor
     return start + torch.arange(length) if trunk else positions[..., :length]
 
 
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """A row of which nothing is learned."""
+
+    row: Any
+
+
+def collated(collate: Callable[..., dict[str, Any]], rows: Sequence[Any]) -> dict[str, Any]:
+    """A batch, or one of a single row without any supervised token."""
+    if not isinstance(rows[0], Uncounted):
+        return collate(rows)
+    batch = collate([row.row for row in rows])
+    batch["labels"] = torch.full_like(batch["labels"], IGNORED)
+    batch["logits_to_keep"] = torch.zeros_like(batch["logits_to_keep"])
+    return {**batch, ROWS: []}
+
+
 def loss(network: Any, batch: dict[str, Any]) -> torch.Tensor:
     """Mean cross-entropy of the supervised tokens of a batch; logits are made for these alone."""
-    inputs = {name: value for name, value in batch.items() if name not in ("labels", ROWS)}
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", ROWS, PICTURES)}
     return supervised_loss(network(**inputs), batch["labels"])
 
 

@@ -28,6 +28,7 @@ from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.training import mixture
+from behavior_llava.training.prefetching import deaths_told
 from behavior_llava.training.trainer import Ordered, Rows, TrainConfig, Watch, arguments
 
 log = logging.getLogger(__name__)
@@ -127,14 +128,17 @@ def pretrain(
             "the vision tower stays random: the instruction data's %s pictures share no words", len(pictures)
         )
         return told
-    if config.freeze or config.pack_tokens is not None:
+    if config.freeze or config.pack_tokens is not None or config.cache_features:
         raise UserError(
-            "freeze and pack_tokens mean nothing here", where="base.tower", remedy="remove them there"
+            "freeze, pack_tokens and cache_features mean nothing here",
+            where="base.tower",
+            remedy="remove them there",
         )
     torch.manual_seed(seed)
     network = _Words(model.network.model.vision_tower, len(vocabulary)).to(model.device).train()
     settings = arguments(config, folder, seed=seed, on_cpu=model.device.type == "cpu")
     settings.save_strategy = SaveStrategy.NO
+    shown = model.without_weights() if settings.dataloader_num_workers else model
     drawn = mixture.order({"pictures": len(pictures)}, {"pictures": 1.0}, epochs=config.epochs, seed=seed)
     ordered = [pictures[number] for number in drawn[0][1]]
     steps = -(-len(ordered) // (settings.train_batch_size * settings.gradient_accumulation_steps))
@@ -143,11 +147,12 @@ def pretrain(
             model=network,
             args=settings,
             train_dataset=Rows(ordered),
-            data_collator=_Collator(model, len(vocabulary)),
+            data_collator=_Collator(shown, len(vocabulary)),
             callbacks=[Watch(advance)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        with deaths_told():
+            trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     model.network.eval()
     return {**told, "tower_loss": losses[-1] if losses else None}

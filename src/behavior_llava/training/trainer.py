@@ -13,9 +13,8 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint, seed_worker
+from transformers.trainer_utils import get_last_checkpoint
 
 from behavior_llava.core import together
 from behavior_llava.core.config import Config
@@ -35,11 +34,23 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import write_json
 from behavior_llava.core.progress import Advance, progress
 from behavior_llava.core.schema import Example
-from behavior_llava.models.auto import IGNORED, VisionLanguageModel
-from behavior_llava.training import lora
-from behavior_llava.training.batching import ROWS, Collator, can_share, gate, not_finite, supervised_loss
+from behavior_llava.models.auto import VisionLanguageModel
+from behavior_llava.models.features import FrozenFeatures
+from behavior_llava.training import lora, prefetching
+from behavior_llava.training.batching import (
+    PICTURES,
+    ROWS,
+    Collator,
+    Uncounted,
+    can_share,
+    collated,
+    gate,
+    not_finite,
+    supervised_loss,
+)
 from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.mixture import RowsInOrder
+from behavior_llava.training.prefetching import Ahead, AsSent, opened
 from behavior_llava.training.tracking import TRACKED, Board, Probe, Track
 
 log = logging.getLogger(__name__)
@@ -64,9 +75,14 @@ class TrainConfig(Config):
             less work, but a step shows fewer different media.
         pack_tokens: rows of a batch share sequences of so many tokens without seeing each other; None gives
             each media item a sequence, padded to the longest.
+        cache_features: what a frozen vision tower makes of a video's frames is kept on disk, beside them, and
+            read in later epochs and by other arms; pictures pass the tower as always. For models of
+            LLaVA-1.5's form, whose frames take 1.2 MB each, and LLaMA-VID.
         max_passes: so often the rows mixed in may be repeated; null allows 16 times, or `epochs` if more.
         track_every: steps between two measurements of the probes that the caller gives; null measures none.
-        arguments: passed to transformers.TrainingArguments and checked by it.
+        arguments: passed to transformers.TrainingArguments and checked by it. Of these,
+            dataloader_num_workers is how many processes make batches ahead: if it is not given up to 4 beside
+            a GPU, and none on a CPU.
     """
 
     epochs: float = Field(gt=0)
@@ -76,6 +92,7 @@ class TrainConfig(Config):
     share_media: bool = True
     keep_together: bool = False
     pack_tokens: int | None = Field(default=None, gt=0)
+    cache_features: bool = False
     max_passes: float | None = Field(default=None, gt=0)
     track_every: int | None = Field(default=None, gt=0)
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -136,34 +153,17 @@ def shares(
     return found
 
 
-class Batches(Sampler[list[int]]):
-    """Batches decided before; what a DataLoader takes as its batch_sampler."""
+class Batches(Sampler[list[Any]]):
+    """The rows of batches decided before; what a DataLoader takes as its batch_sampler."""
 
-    def __init__(self, batches: Sequence[list[int]]) -> None:
-        self._batches = batches
+    def __init__(self, rows: Rows, batches: Sequence[list[int]]) -> None:
+        self._rows, self._batches = rows, batches
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
-
-
-@dataclass(frozen=True, slots=True)
-class Uncounted:
-    """A row of which nothing is learned."""
-
-    row: Any
-
-
-def _collated(collate: Callable[..., dict[str, Any]], rows: Sequence[Any]) -> dict[str, Any]:
-    """A batch, or one of a single row without any supervised token."""
-    if not isinstance(rows[0], Uncounted):
-        return collate(rows)
-    batch = collate([row.row for row in rows])
-    batch["labels"] = torch.full_like(batch["labels"], IGNORED)
-    batch["logits_to_keep"] = torch.zeros_like(batch["logits_to_keep"])
-    return {**batch, ROWS: []}
+    def __iter__(self) -> Iterator[list[Any]]:
+        return ([self._rows[number] for number in batch] for batch in self._batches)
 
 
 def step_rows(config: TrainConfig) -> int:
@@ -182,6 +182,9 @@ class Ordered(Trainer):
     goes on from the base.
     """
 
+    features: FrozenFeatures | None = None
+    """Of the tower, where they are cached."""
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's share of the rows, in their order."""
         args, rows = self.args, self.train_dataset
@@ -193,17 +196,23 @@ class Ordered(Trainer):
             process=args.process_index,
         )
         return DataLoader(
-            rows,  # pyright: ignore[reportArgumentType]
-            batch_sampler=Batches(batches),
-            collate_fn=partial(_collated, self.data_collator),
+            AsSent(len(rows)),  # pyright: ignore[reportArgumentType]
+            batch_sampler=Batches(rows, batches),  # pyright: ignore[reportArgumentType]
+            collate_fn=Ahead(partial(collated, self.data_collator)),
             num_workers=args.dataloader_num_workers,
+            multiprocessing_context=prefetching.context(args.dataloader_num_workers),
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
-            worker_init_fn=partial(
-                seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index
-            ),
         )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The batches of a step.
+
+        Raises:
+            UserError: one of them could not be made.
+        """
+        return super().get_batch_samples(opened(epoch_iterator), num_batches, device)
 
     def compute_loss(
         self,
@@ -219,7 +228,10 @@ class Ordered(Trainer):
         """
         inputs = dict(inputs)
         rows, labels = inputs.pop(ROWS, None), inputs.get("labels")
-        found, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        pictures = inputs.pop(PICTURES, None)
+        kept = self.features
+        with nullcontext() if kept is None or pictures is None else kept.shown(pictures):
+            found, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         lost = (~found.detach().isfinite()).float()
         if self.args.world_size > 1:
             torch.distributed.all_reduce(lost)
@@ -360,7 +372,8 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> 
             remedy="split weights with FSDP instead: see configs/accelerate/fsdp.yaml",
         )
     try:
-        return TrainingArguments(**{**DEFAULTS, **config.arguments, **ours})
+        workers = {"dataloader_num_workers": prefetching.default_workers(on_cpu=on_cpu)}
+        return TrainingArguments(**{**DEFAULTS, **workers, **config.arguments, **ours})
     except (TypeError, ValueError) as error:
         raise UserError(
             f"transformers.TrainingArguments refuses it: {error}",
@@ -421,9 +434,9 @@ def train(
     else:
         distinct = {id(row): row for row in rows}.values()
         gate(model, distinct, max_tokens=config.max_tokens, total=len(distinct))
-    collator = Collator(model, share=config.share_media, pack_tokens=config.pack_tokens)
-    if (config.share_media or config.pack_tokens) and not can_share(model, rows, config.pack_tokens):
-        collator = Collator(model, share=False)
+    share, pack_tokens = config.share_media, config.pack_tokens
+    if (share or pack_tokens) and not can_share(model, rows, pack_tokens):
+        share, pack_tokens = False, None
     freeze(model.network, config.freeze)
     network = model.network
     if config.lora is not None:
@@ -432,6 +445,8 @@ def train(
     network.train()
     model.network.config.use_cache = False
     settings = arguments(config, folder / "checkpoints", seed=seed, on_cpu=model.device.type == "cpu")
+    shown = model.without_weights() if settings.dataloader_num_workers else model
+    collator = Collator(shown, share=share, pack_tokens=pack_tokens, names_pictures=config.cache_features)
     batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
     steps = math.ceil(len(rows) / batch)
     resume = _resume_from(folder / "checkpoints", settings)
@@ -446,6 +461,8 @@ def train(
             compute_loss_func=supervised_loss,
             callbacks=[Watch(advance), Board(folder / "logs")],
         )
+        if config.cache_features:
+            trainer.features = _frozen_features(model, trainer)
         if config.track_every is not None and probes:
             track = Track(
                 model, probes, config.track_every, folder / TRACKED, everywhere=trainer.is_fsdp_enabled
@@ -455,7 +472,8 @@ def train(
         if trainer.is_fsdp_enabled:
             split(model.network, trainer.accelerator.state.fsdp_plugin)
             trainer.add_callback(Split())
-        trainer.train(resume_from_checkpoint=resume)
+        with prefetching.deaths_told():
+            trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     is_first = trainer.is_world_process_zero()
     if trainer.is_fsdp_enabled:
@@ -475,7 +493,9 @@ def train(
         # the model is what counts from here on; its checkpoints are three times its size
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
+    kept = trainer.features
     return {
+        **({} if kept is None else {"features_read": kept.num_read, "features_computed": kept.num_computed}),
         "rows": len(rows),
         "steps": trainer.state.global_step,
         "first_loss": curve[0][1] if curve else None,
@@ -507,6 +527,16 @@ class Split(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Once the network is cut."""
         kwargs["model"].set_reduce_scatter_unused_params(True)
+
+
+def _frozen_features(model: VisionLanguageModel, trainer: Trainer) -> FrozenFeatures:
+    if trainer.is_fsdp_enabled:
+        raise UserError(
+            "features cannot be kept where the tower's weights are split between processes",
+            where="cache_features",
+            remedy="set cache_features to false",
+        )
+    return FrozenFeatures(model.network, model.store)
 
 
 def _unseen(done: int = 1) -> None:
