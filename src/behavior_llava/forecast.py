@@ -509,28 +509,23 @@ def memory(shape: Shape, row: Load, batch: int, *, over: int, recomputes: bool) 
     Args:
         row: the longest one.
         batch: rows at a time on each GPU.
-        over: GPUs that FSDP divides the model over; 1 for a whole copy on each. A whole copy is held as it is
-            loaded, in bf16, with AdamW's two moments in the same; adapters are in fp32. FSDP raises all it
-            holds to fp32, and gathers two layers in bf16.
+        over: GPUs that FSDP divides the model over; 1 for a whole copy on each. What learns is in fp32, with
+            its gradients and AdamW's two moments, 16 bytes; what is frozen is in bf16, 2 bytes (see
+            training/precision.py). A whole copy keeps what learns in bf16 too, from where the forward pass
+            uses it to the backward one; FSDP gathers two layers in bf16.
     """
     tokens, width, layers = batch * row.tokens, shape.width, shape.layers
     held = BYTES_A_TOKEN_LAYER * width * tokens
     activations = held + 2 * width * tokens * layers if recomputes else held * layers
     activations += BYTES_A_LOGIT * shape.vocabulary * batch * row.text
-    if over == 1:
-        return Memory(
-            weights=2 * (shape.parameters + shape.copied) + 4 * shape.adapters,
-            gradients=2 * shape.learned + 4 * shape.adapters,
-            optimizer=4 * shape.learned + 8 * shape.adapters,
-            activations=activations,
-        )
     learns = shape.learned + shape.adapters
+    frozen = shape.parameters + shape.copied + shape.adapters - learns
     gathered = 2 * 2 * shape.language.matrices / layers
     return Memory(
-        weights=4 * (shape.parameters + shape.copied + shape.adapters) / over + gathered,
+        weights=(4 * learns + 2 * frozen) / over + (0 if over == 1 else gathered),
         gradients=4 * learns / over,
         optimizer=8 * learns / over,
-        activations=activations,
+        activations=activations + (2 * learns if over == 1 else 0),
     )
 
 

@@ -102,6 +102,9 @@ def _cells(work: Run, verb: Literal["train", "evaluate"]) -> None:
     _built(work)
     work.find_unreadable()
     cells = [(name, seed) for seed in work.config.seeds for name in work.config.arms]
+    if work.tracks:
+        for seed in work.config.seeds:
+            work.task_probes(seed)
     jobs: list[Job] = [("trained", cell) for cell in cells if cell[0] in work.trained_arms()]
     if verb == "evaluate":
         tasks, settings = benchmarks.all_tasks(), work.config.evaluate

@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -34,7 +34,7 @@ from behavior_llava.data.data_card import CardFacts
 from behavior_llava.data.describing import Generate, Writer
 from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
-from behavior_llava.evaluation import benchmarks, evaluator
+from behavior_llava.evaluation import benchmarks, evaluator, probing
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
 from behavior_llava.models import auto, speech
 from behavior_llava.models.remote import RemoteModel
@@ -43,6 +43,7 @@ from behavior_llava.reporting import report
 from behavior_llava.reporting.report import ReportConfig
 from behavior_llava.training import base, model_card, readable, tower
 from behavior_llava.training.base import BaseConfig
+from behavior_llava.training.tracking import TRACKED, Probe, measured
 from behavior_llava.training.trainer import TrainConfig, loss_curve, step_rows, train
 from behavior_llava.training.trainer import arguments as training_arguments
 
@@ -55,9 +56,12 @@ class ArmsConfig(Config):
     Attributes:
         ratio: instruction rows for one behavior row; 1 as in the paper.
         train: epochs count the behavior rows.
+        probe_items: validation posts, and questions a task, that are measured every `track_every` steps of
+            this training and of the base's; the seed says which, the same for every arm.
     """
 
     ratio: float = Field(default=1.0, ge=0)
+    probe_items: int = Field(default=32, gt=1)
     train: TrainConfig = TrainConfig(epochs=2, freeze=("vision_tower",))
 
 
@@ -133,6 +137,7 @@ class Run:
     told: set[str] = field(default_factory=set)
     _states: dict[int, str] = field(default_factory=dict)
     _identities: dict[str, str] = field(default_factory=dict)
+    _task_probes: dict[int, list[Probe]] = field(default_factory=dict)
     _writer: tuple[str, auto.VisionLanguageModel] | None = None
 
     def check(self, until: str) -> None:
@@ -170,17 +175,25 @@ class Run:
                     where=given,
                     remedy="give LLaVA JSON in base.instruction, or null for the sandbox's",
                 )
-        finetune = config.evaluate.finetune.train
-        for settings in (config.base.tower, config.base.train, config.training.train, finetune):
-            if settings.track_every is not None:
-                raise UserError(
-                    "track_every has nothing to measure in a run yet",
-                    where="track_every",
-                    remedy="leave it out, or call training.trainer.train with probes of your own",
-                )
-            training_arguments(settings, self.folder / "checked", seed=0, on_cpu=True)
+        self._check_training(until)
         if until in ("evaluate", "report"):
             self._check_benchmarks()
+
+    def _check_training(self, until: str) -> None:
+        config = self.config
+        alone = {"base.tower": config.base.tower, "evaluate.finetune.train": config.evaluate.finetune.train}
+        for name, settings in alone.items():
+            if settings.track_every is not None:
+                raise UserError(
+                    "nothing is measured in this training",
+                    where=f"{name}.track_every",
+                    remedy="set track_every in base.train or training.train alone",
+                )
+        for settings in (*alone.values(), config.base.train, config.training.train):
+            training_arguments(settings, self.folder / "checked", seed=0, on_cpu=True)
+        if until != "build" and self.tracks and config.evaluate.benchmarks is not None:
+            for task in self._probed_tasks():
+                task.load(self.benchmark(task), task.train_split)
 
     def _check_writer(self) -> None:
         captions = self.config.build.captions
@@ -465,8 +478,61 @@ class Run:
                 facts |= json.loads(learned.read_text(encoding="utf-8"))
                 sizes = {name: float(len(values)) for name, values in rows.items()}
                 label = f"training the base, seed {seed}"
-                facts |= self._train(start, rows, sizes, settings.train, stage.folder, seed, label)
+                # the posts are described by the base itself: there are none to ask about yet
+                probes = [] if settings.train.track_every is None else self.task_probes(seed)
+                facts |= self._train(start, rows, sizes, settings.train, stage.folder, seed, label, probes)
         return str(stage.folder / "model"), stage
+
+    @property
+    def tracks(self) -> bool:
+        """Whether anything is measured while a base or an arm trains."""
+        settings = [self.config.training.train, *([self.config.base.train] * (self.config.model == "tiny"))]
+        return any(one.track_every is not None for one in settings)
+
+    def _probed_tasks(self) -> list[Task]:
+        known = benchmarks.all_tasks()
+        return [known[name] for name in self.config.evaluate.tasks if probing.split_of(known[name])]
+
+    def task_probes(self, seed: int) -> list[Probe]:
+        """What is measured of the run's tasks while a model trains, on questions of their training splits."""
+        if seed not in self._task_probes:
+            self.fetched_sandbox()
+            self._task_probes[seed] = [
+                probing.questions(
+                    evaluator.prepare(
+                        task,
+                        self.benchmark(task),
+                        task.train_split,
+                        self.viewer,
+                        limit=self.config.training.probe_items,
+                        seed=seed,
+                    )
+                )
+                for task in self._probed_tasks()
+            ]
+        return self._task_probes[seed]
+
+    def _probes(self, seed: int) -> list[Probe]:
+        """What is measured while an arm trains: behavior of validation posts, and the run's tasks."""
+        kinds, found = self.config.build.kinds, []
+        asked = {
+            kind: probing.posts(
+                self.template,
+                kinds,
+                kind,
+                self.rows(seed, "validation"),
+                most=self.config.training.probe_items,
+                seed=seed,
+            )
+            for kind in ("comments", "likes")
+            if kind in kinds
+        }
+        if "comments" in asked:
+            found.append(probing.comments(asked["comments"]))
+        if "likes" in asked:
+            tokens = self.config.evaluate.context_tokens
+            found.append(probing.likes(asked["likes"], self._behaviors["likes"], max_new_tokens=tokens))
+        return [*found, *self.task_probes(seed)]
 
     def _train(
         self,
@@ -477,6 +543,7 @@ class Run:
         folder: Path,
         seed: int,
         label: str,
+        probes: Sequence[Probe] = (),
     ) -> dict[str, Any]:
         """Trains the model in `start` on the mixed rows; the facts for a manifest."""
         size = step_rows(settings)
@@ -489,8 +556,9 @@ class Run:
             max_passes=settings.max_passes,
             together=settings.keep_together,
         )
-        learn = partial(_learn, seed=seed, label=label)
-        facts = together.call(learn, str(start), self.store, self.config.device, ordered, settings, folder)
+        learn = partial(_learn, seed=seed, label=label, probes=probes)
+        load = partial(auto.load, str(start), self.store, device=self.config.device)
+        facts = together.call(learn, load, ordered, settings, folder)
         return {**facts, "passes": ordered.passes, "step_rows": size}
 
     def describing(self, seed: int) -> blift.Describing:
@@ -696,7 +764,8 @@ class Run:
                 total = sum(map(len, others.values()))
                 ratio |= {key: settings.ratio * len(own) * len(rows) / total for key, rows in others.items()}
                 mixed, label = {"behavior": own, **others}, f"training {name}, seed {seed}"
-                facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label)
+                probes = [] if settings.train.track_every is None else self._probes(seed)
+                facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label, probes)
                 self._write_card(stage.folder / "model", name, seed, built, mixed, facts["steps"])
         return str(stage.folder / "model"), stage
 
@@ -939,6 +1008,9 @@ class Run:
                 for cell, folder in trained.items()
                 if (folder / "loss.json").exists()
             },
+            tracked={
+                cell: measured(folder) for cell, folder in trained.items() if (folder / TRACKED).exists()
+            },
             agreement=shuffled[0]["agreement"] if shuffled else {},
             costs=self._costs(),
             synthetic=self.sandbox is not None,
@@ -994,18 +1066,17 @@ class Run:
 
 
 def _learn(
-    start: str,
-    store: FrameStore,
-    device: str,
+    load: Callable[[], auto.VisionLanguageModel],
     rows: Sequence[Example],
     settings: TrainConfig,
     folder: Path,
     *,
     seed: int,
     label: str,
+    probes: Sequence[Probe],
 ) -> dict[str, Any]:
-    """Trains the model in `start`, in every process that takes part."""
-    return train(auto.load(start, store, device=device), rows, settings, folder, seed=seed, label=label)
+    """Loads a model and trains it, in every process that takes part."""
+    return train(load(), rows, settings, folder, seed=seed, label=label, probes=probes)
 
 
 class Unfinished(Exception):

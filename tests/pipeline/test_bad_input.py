@@ -207,12 +207,29 @@ CASES: dict[str, tuple[dict[str, Any] | None, list[str], Prepare, str, str]] = {
         "instruction.json: row 0",
         "begin with a question of human",
     ),
-    "measuring without probes": (
-        {"training": {"train": {"epochs": 1, "track_every": 5}}},
+    "measuring while a tower learns": (
+        {"base": {"tower": {"epochs": 1, "track_every": 5}}},
         [],
         nothing,
-        "track_every",
-        "leave it out",
+        "base.tower.track_every",
+        "training.train alone",
+    ),
+    "measuring while labels are learned": (
+        {"evaluate": {"tasks": ["emoset"], "finetune": {"train": {"epochs": 1, "track_every": 5}}}},
+        [],
+        nothing,
+        "evaluate.finetune.train.track_every",
+        "training.train alone",
+    ),
+    "measuring on questions that are not there": (
+        {
+            "evaluate": {"tasks": ["emoset"], "benchmarks": "benchmarks"},
+            "training": {"train": {"epochs": 1, "track_every": 5}},
+        },
+        [],
+        empty_benchmark,
+        "benchmarks/emoset",
+        "official layout",
     ),
     "no instruction at all": (
         source("table", **TABLE),

@@ -16,7 +16,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import console
 from behavior_llava.forecast import Load, Part, Shape
 from behavior_llava.pipeline import RunConfig
-from behavior_llava.training import lora
+from behavior_llava.training import lora, precision
 from behavior_llava.training.lora import LoraConfig
 from behavior_llava.training.trainer import TrainConfig, freeze
 
@@ -125,27 +125,30 @@ def test_operations_by_hand() -> None:
 
 
 def test_memory_by_hand() -> None:
+    """Of 1,000 numbers 600 learn, at 4 + 4 + 8 bytes, and 400 are frozen, at 2."""
     row = Load(text=10, media=5)
     found = forecast.memory(SHAPE, row, 2, over=1, recomputes=False)
-    assert (found.weights, found.gradients, found.optimizer) == (2_000, 1_200, 2_400)
-    # 34 bytes x width 8 x 30 tokens x 4 layers, and 10 bytes x 50 words x 20 tokens of text
-    assert found.activations == 34 * 8 * 30 * 4 + 10 * 50 * 20
-    assert found.total == 5_600 + found.activations
+    assert (found.weights, found.gradients, found.optimizer) == (4 * 600 + 2 * 400, 2_400, 4_800)
+    # 34 bytes x width 8 x 30 tokens x 4 layers, 10 bytes x 50 words x 20 tokens of text, and a bf16 copy of
+    # what learns
+    assert found.activations == 34 * 8 * 30 * 4 + 10 * 50 * 20 + 2 * 600
+    assert found.total == 10_400 + found.activations
     again = forecast.memory(SHAPE, row, 2, over=1, recomputes=True)
     # one layer whole, and of all four what goes into them, in bf16
-    assert again.activations == 34 * 8 * 30 + 2 * 8 * 30 * 4 + 10 * 50 * 20
+    assert again.activations == 34 * 8 * 30 + 2 * 8 * 30 * 4 + 10 * 50 * 20 + 2 * 600
     divided = forecast.memory(SHAPE, row, 2, over=8, recomputes=False)
     assert (divided.gradients, divided.optimizer) == (4 * 600 / 8, 8 * 600 / 8)
-    assert divided.weights == 4 * 1_000 / 8 + 2 * 2 * 600 / 4
-    assert divided.activations == found.activations
+    assert divided.weights == (4 * 600 + 2 * 400) / 8 + 2 * 2 * 600 / 4
+    assert divided.activations == found.activations - 2 * 600
 
 
 def test_memory_of_adapters_by_hand() -> None:
     shape = Shape(1_000, 100, 50, 100, Part(600, 0, 50), Part(100, 100), Part(200), 8, 4, 50)
     found = forecast.memory(shape, Load(text=10), 1, over=1, recomputes=False)
-    assert found.weights == 2 * (1_000 + 100) + 4 * 50  # what learns beside the adapters is kept twice
-    assert found.gradients == 2 * 100 + 4 * 50
-    assert found.optimizer == 4 * 100 + 8 * 50
+    # what learns beside the adapters is kept twice: once frozen, as it was
+    assert found.weights == 2 * 1_000 + 4 * (100 + 50)
+    assert found.gradients == 4 * (100 + 50)
+    assert found.optimizer == 8 * (100 + 50)
 
 
 def _ready(name: str) -> tuple[Any, Shape, Any]:
@@ -166,6 +169,19 @@ def test_what_learns_is_what_the_trainer_trains(name: str) -> None:
     assert shape.learned + shape.adapters == learning
     extra = sum(value.numel() for value in worn.parameters()) - total
     assert shape.copied + shape.adapters == extra
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_weights_are_as_large_as_the_trainers(name: str) -> None:
+    """Of a model loaded in bf16, as a GPU has it, made ready to learn."""
+    network, settings = ARCHITECTURES[name]()[0], STAGES[name]
+    shape = forecast.shape_of(network, settings)
+    network.to(torch.bfloat16)
+    freeze(network, settings.freeze)
+    worn = network if settings.lora is None else lora.wear(network, settings.lora, settings.freeze)
+    precision.raise_what_learns(worn)
+    held = sum(value.numel() * value.element_size() for value in worn.parameters())
+    assert held == forecast.memory(shape, Load(text=1), 1, over=1, recomputes=False).weights
 
 
 @pytest.mark.parametrize("name", STAGES)

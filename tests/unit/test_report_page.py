@@ -271,6 +271,25 @@ def test_every_chart_is_there_and_says_what_it_shows(summary):
     assert all(attrs["role"] == "img" for tag, attrs in found if tag == "svg")
 
 
+def test_what_was_measured_while_training_has_a_curve_each(summary):
+    """Of the arms it was measured of; hostile names stay text."""
+    tracked = {
+        ("base", 0): [(5, {"accuracy": 0.5})],
+        ("behavior", 0): [(5, {"accuracy": 0.25, "<b>R²": None}), (10, {"accuracy": 0.75, "<b>R²": 0.1})],
+    }
+    page = render(make_content(summary, tracked=tracked))
+    found = Tags(page).tags
+    labels = [attrs["aria-label"] for tag, attrs in found if tag == "svg"]
+    assert labels[3:5] == [f"{name} over the steps of training." for name in ("accuracy", "<b>R²")]
+    assert "Measured while training" in page
+    assert "<b>R²" not in page
+    shown = page[page.index("Measured while training") :]
+    of_r2 = shown[shown.index("&lt;b&gt;R²</h3>") : shown.index("Last loss of every run")]
+    assert "behavior" in of_r2
+    assert "base" not in of_r2
+    assert "Measured while training" not in render(make_content(summary))
+
+
 def test_undefined_is_a_word_and_not_a_zero(summary):
     page = render(make_content(summary))
     cells = re.findall(r'<td class="num[^"]*">\s*<span class="value">([^<]+)', line_of(page, "memorability"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -435,7 +436,7 @@ def test_examples_are_saved_in_parts_and_loaded_in_order(
     for number in (0, 3, 4, 8, 10):
         path = tmp_path / f"{number}.parquet"
         assert blift.save(path, iter(rows[:number])) == number
-        assert blift.load(path) == rows[:number]
+        assert list(blift.load(path)) == rows[:number]
     assert pq.ParquetFile(tmp_path / "10.parquet").num_row_groups == 3
 
     def cut_off() -> Iterator[Example]:
@@ -445,3 +446,44 @@ def test_examples_are_saved_in_parts_and_loaded_in_order(
     with pytest.raises(RuntimeError, match="killed"):
         blift.save(tmp_path / "cut.parquet", cut_off())
     assert not (tmp_path / "cut.parquet").exists()
+
+
+def test_loaded_examples_lie_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row by row from any place, here and in another process, and never those of an older file."""
+    monkeypatch.setattr(blift, "_BATCH", 3)
+    media = Media("/x/a.mp4", "video", "0" * 64, (0.5, 1.5))
+    rows = [Example(str(number), "p", "c" * number, media, ("likes",)) for number in range(10)]
+    path = tmp_path / "examples.parquet"
+    blift.save(path, iter(rows))
+    found = blift.load(path)
+    assert len(found) == 10
+    assert [found[place] for place in (9, 0, 3, -1, 2)] == [rows[place] for place in (9, 0, 3, -1, 2)]
+    assert found[7:2:-2] == rows[7:2:-2]
+    for place in (10, -11):
+        with pytest.raises(IndexError):
+            found[place]
+    carried = pickle.dumps(found)
+    assert len(carried) < 500  # the place of the file, not its rows
+    assert list(pickle.loads(carried)) == rows
+    with (tmp_path / "examples.arrow").open("rb") as first:  # kept open: its number is not given again
+        blift.load(path)
+        assert os.fstat(first.fileno()).st_ino == (tmp_path / "examples.arrow").stat().st_ino
+        blift.save(path, iter(rows[:4]))
+        assert list(blift.load(path)) == rows[:4]
+    assert list(found) == rows  # what is open stays as it was
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["examples.arrow", "examples.parquet"]
+
+
+def test_looking_rows_up_needs_no_memory(tmp_path: Path) -> None:
+    """20 MB of rows, in any order, in less than one."""
+    path = tmp_path / "examples.parquet"
+    blift.save(path, (Example(str(number), "p", f"{number} " * 500) for number in range(8_000)))
+    found = blift.load(path)
+    arrow = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        assert sum(len(found[place * 4_999 % 8_000].prompt) for place in range(2_000)) == 2_000
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+        assert pa.total_allocated_bytes() - arrow < 1e6
+    finally:
+        tracemalloc.stop()

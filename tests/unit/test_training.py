@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[Callable[[Example], Example], str]] = {
         "media placeholder <image>",
     ),
     "a picture in the answer": (lambda row: replace(row, completion="<image>"), "media placeholder <image>"),
-    "too long": (lambda row: replace(row, prompt="word " * 101), "words where 100 tokens are allowed"),
+    "too long": (lambda row: replace(row, prompt="word " * 101), r"of text\) where 100 are allowed"),
 }
 
 

@@ -69,6 +69,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = frozenset(_UPRIGHT[number] for number in (5, 6, 7, 8))
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
@@ -139,21 +140,44 @@ def open_image(path: Path, *, side: int | None = None) -> Image.Image:
         return _decode_image(file, side)[0]
 
 
+def image_size(path: Path, *, side: int | None = None) -> tuple[int, int]:
+    """The (width, height) that `open_image` gives, from the beginning of the file alone.
+
+    Raises:
+        MediaFault: as `open_image`, where that shows at the beginning.
+    """
+    with _opened(path) as file, _image(file, side) as image:
+        width, height = image.size
+        return (height, width) if _turn_of(image) in _SIDEWAYS else (width, height)
+
+
 def _decode_image(
     file: io.BufferedReader | io.BytesIO, side: int | None
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The pixels, and the (width, height) of the whole picture as it is seen."""
+    with _image(file, None) as image:
+        size = image.size
+        if side is not None:
+            image.draft("RGB", (side, side))
+        turn = _turn_of(image)
+        pixels = _on_white(image)
+    if turn is None:
+        return pixels, size
+    return pixels.transpose(turn), (size[1], size[0]) if turn in _SIDEWAYS else size
+
+
+@contextlib.contextmanager
+def _image(file: io.BufferedReader | io.BytesIO, side: int | None) -> Iterator[Image.Image]:
+    """An image file of which the beginning is read; what goes wrong with it in the block is a MediaFault."""
     try:
         # by an open file, not by its name: Pillow would map some formats into memory, and a file that is cut
         # meanwhile would end the process
         with Image.open(file, formats=IMAGE_FORMATS) as image:
-            size = image.size
-            if size[0] * size[1] > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise MediaFault("image_too_large")
             if side is not None:
                 image.draft("RGB", (side, side))
-            turn = _turn_of(image)
-            pixels = _on_white(image)
+            yield image
     except MediaFault:
         raise
     except MemoryError:
@@ -162,11 +186,6 @@ def _decode_image(
         raise MediaFault("image_too_large") from None
     except Exception as error:  # Pillow's readers raise whatever hostile bytes bring about
         raise MediaFault("image_broken") from error
-    if turn is None:
-        return pixels, size
-    upright = pixels.transpose(turn)
-    is_sideways = (upright.width > upright.height) != (pixels.width > pixels.height)
-    return upright, (size[1], size[0]) if is_sideways else size
 
 
 def _turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -449,6 +468,21 @@ class FrameStore:
             # a disk that lost its power keeps names without contents; the video still has the frame
             self._decode(media)
         return [open_image(path) for path in self.frame_files(media)]
+
+    def sizes(self, media: Media, *, side: int | None = None) -> tuple[tuple[int, int], ...]:
+        """The (width, height) of each picture that `frames` gives, without decoding those that are stored.
+
+        Raises:
+            MediaFault: as `frames`, where that shows at the beginning of a file.
+        """
+        if media.kind == "image":
+            return (image_size(Path(media.path), side=side),)
+        try:
+            return tuple(image_size(path) for path in self.frame_files(media))
+        except MediaFault as fault:
+            if fault.reason not in ("image_broken", "media_missing"):
+                raise
+        return tuple(picture.size for picture in self.frames(media))
 
     def has(self, media: Media) -> bool:
         """Whether all frames of a video are stored; never of an image."""

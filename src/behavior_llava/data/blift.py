@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import daft
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from daft import col, lit
@@ -598,6 +599,14 @@ def heldout(
             )
 
 
+def span(template: Template, kinds: Sequence[str], kind: str, row: Row) -> tuple[str, str]:
+    """What an answer of `heldout` says of behavior before the words of a kind, and up to their end."""
+    place = kinds.index(kind)
+    before, _ = verbalizer.say_behavior(template, kinds[:place], row.item.post, row.scenes)
+    whole, _ = verbalizer.say_behavior(template, kinds[: place + 1], row.item.post, row.scenes)
+    return f"{before}\n" if before else "", whole
+
+
 def sayable(template: Template, kind: str, giver: Received) -> Value | None:
     """What a post's receivers did of a kind, as far as the template's words can say it: of a list only the
     items that are said, because an answer can name no more. Numbers are not rounded.
@@ -771,6 +780,61 @@ def save(path: Path, examples: Iterator[Example]) -> int:
     return number
 
 
-def load(path: Path) -> list[Example]:
-    """The rows of a Parquet file, as Examples."""
-    return [example_from_row(row) for row in pq.read_table(path).to_pylist()]
+def load(path: Path) -> Examples:
+    """The rows of a file of `save`, read where they lie.
+
+    Parquet gives up thousands of rows at a time or none, so they are unpacked once, into a file beside it.
+    """
+    state = path.stat()
+    schema = EXAMPLES.with_metadata({"of": f"{state.st_size} bytes, {state.st_mtime_ns} ns"})
+    unpacked = path.with_suffix(".arrow")
+    if (
+        not unpacked.exists()
+        or pa.ipc.open_file(pa.memory_map(str(unpacked))).schema.metadata != schema.metadata
+    ):
+        part = unpacked.with_suffix(f".{os.getpid()}.part")
+        with pa.ipc.new_file(part, schema) as writer:
+            for rows in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+                writer.write_batch(pa.record_batch(rows.columns, schema=schema))
+        part.replace(unpacked)
+    return Examples(unpacked)
+
+
+class Examples(Sequence[Example]):
+    """The rows an arm learns, read where they lie: a row in memory at a time.
+
+    A copy in another process reads the file too.
+
+    Args:
+        path: of the file that `load` unpacked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+        sizes = [self._file.get_batch(number).num_rows for number in range(self._file.num_record_batches)]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+
+    def __reduce__(self) -> tuple[type[Examples], tuple[Path]]:
+        return Examples, (self._path,)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        """The row at a place; a list of rows for a slice."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        batch = int(np.searchsorted(self._ends, number, side="right"))
+        inside = number - (int(self._ends[batch - 1]) if batch else 0)
+        (row,) = self._file.get_batch(batch).slice(inside, 1).to_pylist()
+        return example_from_row(row)
+
+    def __iter__(self) -> Iterator[Example]:
+        for number in range(self._file.num_record_batches):
+            yield from map(example_from_row, self._file.get_batch(number).to_pylist())

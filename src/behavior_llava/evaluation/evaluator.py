@@ -107,8 +107,14 @@ class Prepared:
     majority: float | None
 
 
-def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int | None) -> Prepared:
+def prepare(
+    task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int | None, seed: int | None = None
+) -> Prepared:
     """Reads a split and measures its media; samples without a released label are left out of `listed`.
+
+    Args:
+        limit: so many samples, a share of every label; None for all.
+        seed: which samples of a label these are; None for some at equal distances in the official list.
 
     Raises:
         UserError: the folder is not in the benchmark's layout, or its groups.json (sample id -> the part of
@@ -117,7 +123,10 @@ def prepare(task: Task, folder: Path, split: str, viewer: Viewer, *, limit: int 
     samples = [sample for sample in task.load(folder, split) if sample.label is not None]
     if limit is not None:
         # a share of every label, however the official list is ordered: sorted, by turns, or not at all
-        by_label = sorted(range(len(samples)), key=lambda index: (str(samples[index].label), index))
+        order = np.arange(len(samples))
+        if seed is not None:
+            np.random.default_rng(seed).shuffle(order)
+        by_label = sorted(order, key=lambda index: str(samples[index].label))
         places = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
         samples = [samples[index] for index in sorted(by_label[place] for place in places)]
     groups_file = folder / "groups.json"
@@ -227,7 +236,7 @@ def ask(
             else replace(question.example, prompt=f"{context}\n{question.example.prompt}")
             for question, context in zip(chunk, contexts, strict=True)
         ]
-        answers = _answers(asked.model, task, examples)
+        answers = answer(asked.model, task.labels, examples)
         found = []
         for question, context, (prediction, text) in zip(chunk, contexts, answers, strict=True):
             media = question.example.media
@@ -271,13 +280,19 @@ def _contexts(asked: Asked, questions: Sequence[Question], setting: str, tokens:
     return ["\n".join(line for line in text.split("\n") if line != asked.separator) for text in texts]
 
 
-def _answers(model: VisionLanguageModel, task: Task, examples: Sequence[Example]) -> list[tuple[Any, str]]:
-    """(prediction, text shown to people) of every question."""
-    labels = task.labels or NUMBERS
+def answer(
+    model: VisionLanguageModel, labels: Sequence[str] | None, examples: Sequence[Example]
+) -> list[tuple[Any, str]]:
+    """(prediction, text shown to people) of every question.
+
+    Args:
+        labels: of the task; None where its answers are numbers.
+    """
+    is_choice, labels = bool(labels), labels or NUMBERS
     scores = score_labels(model, examples, labels)
     scores -= scores.max(axis=1, keepdims=True)
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    if task.labels:
+    if is_choice:
         return [
             (labels[best], f"{labels[best]} ({row[best]:.2f})")
             for row, best in zip(shares, shares.argmax(1), strict=True)

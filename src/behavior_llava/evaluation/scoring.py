@@ -392,14 +392,27 @@ def _refuse_nan(is_finite: torch.Tensor, examples: Sequence[Example]) -> None:
         )
 
 
+def _shared(whole: Sequence[int], part: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    shared = 0
+    while shared < min(len(whole), len(part)) and whole[shared] == part[shared]:
+        shared += 1
+    return shared
+
+
 @torch.inference_mode()
 def answer_nll(
-    model: VisionLanguageModel, examples: Sequence[Example], given: Sequence[str]
+    model: VisionLanguageModel,
+    examples: Sequence[Example],
+    given: Sequence[str],
+    until: Sequence[str] | None = None,
 ) -> list[tuple[float, int]]:
     """Negative log-likelihood in nats and number of tokens of each completion behind its part `given`.
 
     Args:
         given: the beginning of every completion that is not scored.
+        until: the beginning of every completion behind whose end nothing is scored; None scores up to and
+            with the end of the turn. A token that reaches over an edge is of what comes behind it.
 
     Raises:
         MediaFault: an example's media is gone or broken.
@@ -409,15 +422,11 @@ def answer_nll(
     labels = batch.pop("labels")
     for row, (example, start) in enumerate(zip(examples, given, strict=True)):
         assert example.completion is not None
-        whole, part = (
-            model.completion_ids(example.completion, end=True),
-            model.completion_ids(start, end=False),
-        )
-        shared = 0
-        while shared < min(len(whole), len(part)) and whole[shared] == part[shared]:
-            shared += 1
+        whole = model.completion_ids(example.completion, end=True)
         place = int((labels[row] != IGNORED).nonzero()[0])
-        labels[row, place : place + shared] = IGNORED
+        labels[row, place : place + _shared(whole, model.completion_ids(start, end=False))] = IGNORED
+        if until is not None:
+            labels[row, place + _shared(whole, model.completion_ids(until[row], end=False)) :] = IGNORED
     targets = labels[:, 1:]
     scored = targets != IGNORED
     keep = torch.cat([scored, torch.zeros_like(scored[:, :1])], dim=1)

@@ -49,6 +49,7 @@ class Facts:
         rows_apart: each row passes the processor alone, and the rows are joined behind it.
         counts_pixels: the image processor's `size` is numbers of pixels, not sides.
         min_frames: a shorter video's last frame is repeated, as the processor itself does to fill up a pair.
+        writes_times: how many tokens a video has depends on when its frames are shown.
         media_see_question: what stands for a picture depends on what is asked about it, so that two questions
             cannot share it.
     """
@@ -58,6 +59,7 @@ class Facts:
     rows_apart: bool = False
     counts_pixels: bool = False
     min_frames: int = 1
+    writes_times: bool = False
     media_see_question: bool = False
 
 
@@ -67,10 +69,10 @@ FACTS: dict[str, Facts] = {
     # two frames become one; the seconds between them are in the positions
     "qwen2_5_vl": Facts(takes_videos=True, counts_pixels=True),
     # two frames become one; their time is written before them; a single frame is refused
-    "qwen3_vl": Facts(takes_videos=True, counts_pixels=True, min_frames=2),
+    "qwen3_vl": Facts(takes_videos=True, counts_pixels=True, min_frames=2, writes_times=True),
     # images and videos share `pixel_values`, so that the one of a batch replaces the other, and the processor
     # writes the number of frames of the batch's longest video into every row
-    "smolvlm": Facts(takes_videos=True, rows_apart=True),
+    "smolvlm": Facts(takes_videos=True, rows_apart=True, writes_times=True),
     # two tokens a frame, one of which looks at the frame for what is asked
     "llama_vid": Facts(takes_videos=True, media_see_question=True),
 }
@@ -80,6 +82,8 @@ _TICKS_PER_S = 1000
 """Processors are told the times of frames as frame numbers at this rate: as milliseconds."""
 _MEDIA_TOKEN = re.compile(r"(image|video|vision)\w*_token(_id|_index)?$")
 """Names under which configs and processors keep the tokens that stand for media or enclose them."""
+_AGREED = 8
+"""So many counts the processor's formula has to meet before it is trusted, for each number of pictures."""
 _ANSWER = "\ufffcanswer\ufffc"
 """An answer no template changes or contains: it tells where answers are written."""
 Rounds = tuple[tuple[str, str], ...]
@@ -253,6 +257,8 @@ class VisionLanguageModel:
     store: FrameStore
     _ids: dict[tuple[str, bool], list[int]] = field(default_factory=dict)
     _prefixes: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    _spread: dict[Any, int] = field(default_factory=dict)
+    _agreed: dict[int, int] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Any:
@@ -527,6 +533,70 @@ class VisionLanguageModel:
             return 0
         return 1 if example.media.kind == "image" else len(example.media.times_s)
 
+    def num_tokens(self, example: Example) -> tuple[int, int]:
+        """How many tokens of words and of media stand in the row that `inputs` makes of an example and its
+        answer. No media are decoded: the sizes of pictures, which stand at the beginning of their files, and
+        where FACTS says so the times of frames tell.
+
+        Each size met is counted once, on blank pictures of it, by the processor itself. Where the processor
+        or its image processor has a formula for pictures, that is taken once it has agreed with so many
+        counts as _AGREED, and never after it has not.
+
+        Raises:
+            MediaFault: the example's media is gone or broken.
+        """
+        assert example.completion is not None
+        if example.earlier:
+            words = len(self.text_ids(example))
+        else:  # the answer has been tokenized before (`num_supervised`); `inputs` makes sure it ends the row
+            text = self._for_tokenizer(self._prefix_of(example))
+            words = len(self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids)
+            words += len(self.completion_ids(example.completion, end=True))
+        if example.media is None:
+            return words, 0
+        return words - sum(self.num_placeholders(example)), self._num_media_tokens(example.media)
+
+    def _num_media_tokens(self, media: Media) -> int:
+        sizes, times_s = self.store.sizes(media, side=self.image_side), media.times_s
+        key = (media.kind, sizes, times_s if self.facts.writes_times else None)
+        if key not in self._spread:
+            if len(self._spread) > 100_000:
+                self._spread.clear()
+            self._spread[key] = self._count_media_tokens(media, sizes)
+        return self._spread[key]
+
+    def _count_media_tokens(self, media: Media, sizes: tuple[tuple[int, int], ...]) -> int:
+        is_video = bool(self.num_placeholders(Example("", "", None, media))[1])
+        agreed = -1 if is_video else self._agreed.setdefault(len(sizes), 0)
+        told, forms = (None, None) if agreed < 0 else self._formula(sizes)
+        if told is not None and agreed == _AGREED:
+            return told
+        example = Example("", "?", None, media)
+        text = self._for_tokenizer(self._prefix_of(example))
+        bare = self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
+        blank = [Image.new("RGB", size) for size in sizes]
+        whole = self._processed([example], [self._prefix_of(example)], "left", [blank])["input_ids"].shape[1]
+        counted = whole - len(bare) + sum(self.num_placeholders(example))
+        if told is not None:
+            self._agreed[len(sizes)] = agreed + 1 if told == counted else -1
+        elif forms is not None:
+            self._spread[forms] = counted
+        return counted
+
+    def _formula(self, sizes: tuple[tuple[int, int], ...]) -> tuple[int | None, Any]:
+        """What the processor says that pictures of these sizes come to, None where it does not say; else the
+        rows and columns they are cut into where the image processor tells them, by which sizes are alike.
+        """
+        places = [(height, width) for width, height in sizes]
+        if hasattr(self.processor, "_get_num_multimodal_tokens"):
+            told = self.processor._get_num_multimodal_tokens(image_sizes=places)
+            return sum(told["num_image_tokens"]), None
+        cut = getattr(self.processor.image_processor, "get_number_of_image_patches", None)
+        forms = None if cut is None else tuple(cut(*place, {}) for place in places)
+        if forms is None or not all(isinstance(form, tuple) for form in forms):
+            return None, None
+        return self._spread.get(forms), forms
+
     def num_placeholders(self, example: Example) -> tuple[int, int]:
         """How many images and how many videos the example's text announces."""
         if self.facts.takes_videos and example.media is not None and example.media.kind == "video":
@@ -600,14 +670,23 @@ class VisionLanguageModel:
         known = inspect.signature(count).parameters
         return count(**{name: value for name, value in batch.items() if name in known})[0]
 
-    def _processed(self, examples: Sequence[Example], texts: list[str], side: str) -> dict[str, torch.Tensor]:
+    def _processed(
+        self,
+        examples: Sequence[Example],
+        texts: list[str],
+        side: str,
+        shown: Sequence[list[Image.Image]] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Args: shown: the pictures of each example, which all have media; None takes them from the store."""
         images: list[Image.Image] = []
         videos: list[list[Image.Image]] = []
         times: list[VideoMetadata] = []
-        for example in examples:
+        for number, example in enumerate(examples):
             if example.media is None:
                 continue
-            pictures = self.store.frames(example.media, side=self.image_side)
+            pictures = (
+                self.store.frames(example.media, side=self.image_side) if shown is None else shown[number]
+            )
             if self.num_placeholders(example)[1]:
                 missing = max(0, self.facts.min_frames - len(pictures))
                 videos.append(pictures + pictures[-1:] * missing)

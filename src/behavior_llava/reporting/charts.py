@@ -207,11 +207,16 @@ def forest(differences: Sequence[Difference], *, name: str, alt: str) -> str | N
 
 
 def loss_curves(
-    losses: Mapping[tuple[str, int], Sequence[tuple[int, float]]], *, name: str, alt: str
+    losses: Mapping[tuple[str, int], Sequence[tuple[int, float | None]]],
+    *,
+    name: str,
+    alt: str,
+    measured: str = "loss (nats a token)",
 ) -> str | None:
-    """Training loss over steps, one line an arm and seed; None where there are no steps.
+    """Training loss, or what else was `measured`, over steps, one line an arm and seed; None where there are
+    no steps.
 
-    A loss that is not finite is a gap in its line.
+    A value that is undefined or not finite is a gap in its line.
     """
     if not any(losses.values()):
         return None
@@ -220,7 +225,9 @@ def loss_curves(
         axes = figure.add_subplot()
         for arm, seed in sorted(losses):
             steps = [step for step, _ in losses[arm, seed]]
-            values = [loss if math.isfinite(loss) else math.nan for _, loss in losses[arm, seed]]
+            values = [
+                math.nan if loss is None or not math.isfinite(loss) else loss for _, loss in losses[arm, seed]
+            ]
             axes.plot(
                 steps,
                 values,
@@ -231,7 +238,7 @@ def loss_curves(
                 markersize=4,
             )
         axes.set_xlabel("step")
-        axes.set_ylabel("loss (nats a token)")
+        axes.set_ylabel(_shown(measured, 40))
         axes.grid(axis="y")
         _bare(axes)
         return _svg(figure, name, alt)

@@ -95,6 +95,7 @@ class PageContent:
         survivors: source -> rows {filter, table, rows_in, kept, dropped, pooled}, in filter order.
         faults: reason -> how many records or files could not be read.
         losses: (arm, seed) -> (step, loss).
+        tracked: (arm, seed) -> (step, what was measured then by name; None where undefined).
         agreement: shuffled: what is compared -> share or correlation left; None where undefined.
         costs: stage -> seconds of wall time.
         synthetic: True when any medium or receiver was simulated.
@@ -108,6 +109,9 @@ class PageContent:
     survivors: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     faults: Mapping[str, int] = field(default_factory=dict)
     losses: Mapping[tuple[str, int], Sequence[tuple[int, float]]] = field(default_factory=dict)
+    tracked: Mapping[tuple[str, int], Sequence[tuple[int, Mapping[str, float | None]]]] = field(
+        default_factory=dict
+    )
     behavior_scores: Sequence[BehaviorScore] = ()
     samples: Sequence[SampleRow] = ()
     agreement: Mapping[str, float | None] = field(default_factory=dict)
@@ -155,6 +159,7 @@ def render(content: PageContent) -> str:
         radars=[_radar(setting, content) for setting in _settings(summary)],
         forests=[_forest(setting, content) for setting in _settings(summary)],
         loss=_loss(content),
+        tracked=_tracked(content),
         funnels=[
             _funnel(number, name, rows) for number, (name, rows) in enumerate(content.survivors.items())
         ],
@@ -291,6 +296,26 @@ def _loss(content: PageContent) -> dict[str, Any]:
             for (arm, seed), points in sorted(content.losses.items())
         ],
     }
+
+
+def _tracked(content: PageContent) -> list[dict[str, Any]]:
+    """Everything that was measured while the arms trained: its name and its curves."""
+    names = dict.fromkeys(
+        name for steps in content.tracked.values() for _, values in steps for name in values
+    )
+    found = []
+    for number, name in enumerate(names):
+        curves = {
+            cell: [(step, values[name]) for step, values in steps if name in values]
+            for cell, steps in content.tracked.items()
+            if any(name in values for _, values in steps)
+        }
+        svg = charts.loss_curves(
+            curves, name=f"tracked-{number}", alt=f"{name} over the steps of training.", measured=name
+        )
+        arms = list(dict.fromkeys(arm for arm, _ in sorted(curves)))
+        found.append({"name": name, "arms": arms, "svg": _markup(svg)})
+    return found
 
 
 def _funnel(position: int, source: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

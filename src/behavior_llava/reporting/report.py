@@ -58,6 +58,7 @@ class Material:
     survivors: Mapping[str, Sequence[Mapping[str, Any]]]
     faults: Mapping[str, int]
     losses: Mapping[tuple[str, int], Sequence[tuple[int, float]]]
+    tracked: Mapping[tuple[str, int], Sequence[tuple[int, Mapping[str, float | None]]]]
     agreement: Mapping[str, float | None]
     costs: Mapping[str, float]
     synthetic: bool
@@ -81,6 +82,7 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
         survivors=material.survivors,
         faults=material.faults,
         losses=material.losses,
+        tracked=material.tracked,
         behavior_scores=_behavior_scores(result),
         samples=_samples(material, table, config.samples),
         agreement=material.agreement,

@@ -1,9 +1,10 @@
 """Rows to batches, behind a gate that refuses what would train on nothing.
 
 The label gate reads every distinct row's text before the first step: a row without a supervised token, with a
-media placeholder in its text, or whose tokens differ from the processor's own template stops the training
-there. All questions on one media item then share a sequence: the media once, each question a branch that sees
-the media and itself, never its siblings. Short sequences are packed together under the same mask.
+media placeholder in its text, or with more tokens than are allowed stops the training there. The tokens of
+its media count, and nothing here or later cuts them. All questions on one media item then share a sequence:
+the media once, each question a branch that sees the media and itself, never its siblings. Short sequences
+are packed together under the same mask.
 """
 
 from __future__ import annotations
@@ -63,13 +64,25 @@ def gate(
                 )
             if not model.num_supervised(example):
                 raise UserError("has no supervised token", where=example.id, remedy="check the tokenizer")
-            words = sum(len(text.split()) for text in texts)
-            if words > max_tokens:
+            words, media = _num_tokens(model, example)
+            if words + media > max_tokens:
                 raise UserError(
-                    f"has {words} words where {max_tokens} tokens are allowed",
+                    f"has {words + media} tokens ({media} of media, {words} of text) where {max_tokens} are "
+                    "allowed",
                     where=example.id,
-                    remedy="shorten the text; media are never cut",
+                    remedy="raise max_tokens, shorten the text or show fewer frames; media are never cut",
                 )
+
+
+def _num_tokens(model: VisionLanguageModel, example: Example) -> tuple[int, int]:
+    try:
+        return model.num_tokens(example)
+    except MediaFault as fault:
+        raise UserError(
+            f"media cannot be read since they were collected ({fault.reason})",
+            where=example.id,
+            remedy="run collect again",
+        ) from fault
 
 
 # ---- one media, many questions -----------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from behavior_llava.core.media import MediaFault
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.models.auto import VisionLanguageModel
-from behavior_llava.training import mixture
+from behavior_llava.training import mixture, precision
 from behavior_llava.training.prefetching import deaths_told
 from behavior_llava.training.trainer import Ordered, Rows, TrainConfig, Watch, arguments
 
@@ -136,7 +136,10 @@ def pretrain(
         )
     torch.manual_seed(seed)
     network = _Words(model.network.model.vision_tower, len(vocabulary)).to(model.device).train()
-    settings = arguments(config, folder, seed=seed, on_cpu=model.device.type == "cpu")
+    types, in_bf16 = precision.types_of(model.network), precision.computes_in_bf16(model.network)
+    precision.raise_what_learns(network)
+    on_cpu = model.device.type == "cpu"
+    settings = arguments(config, folder, seed=seed, on_cpu=on_cpu, in_bf16=in_bf16)
     settings.save_strategy = SaveStrategy.NO
     shown = model.without_weights() if settings.dataloader_num_workers else model
     drawn = mixture.order({"pictures": len(pictures)}, {"pictures": 1.0}, epochs=config.epochs, seed=seed)
@@ -154,5 +157,6 @@ def pretrain(
         with deaths_told():
             trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    precision.restore(model.network, types)
     model.network.eval()
     return {**told, "tower_loss": losses[-1] if losses else None}

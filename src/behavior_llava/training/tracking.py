@@ -1,6 +1,7 @@
 """What is measured while a model trains: the caller's probes every few steps, and logs for TensorBoard.
 
-A probe takes the model as it is at a step and gives a number, or None where it is undefined. Values go into
+A probe takes the model as it is at a step and gives a number, or None where it is undefined; those of a run
+are made by evaluation/probing.py. Values go into
 the trainer's own history, so a checkpoint holds them and a continued run has each once; from there to
 `tracked.json` and, with loss, learning rate and gradient norm, to `logs`. Measuring changes nothing of the
 training. Called by trainer.py.
@@ -8,10 +9,11 @@ training. Called by trainer.py.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,16 +39,17 @@ _LOGGED = ("loss", "learning_rate", "grad_norm")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One number of a model.
+    """One number of a model, or some that are found together.
 
     Attributes:
         name: as it is shown, e.g. "perplexity of comments".
-        measure: the number, or None where it is undefined. The model is in evaluation mode and without
-            gradients; it may draw random numbers, and must not change the weights.
+        measure: the number, or None where it is undefined; or numbers by names of their own. The model is in
+            evaluation mode and without gradients; it may draw random numbers, and must not change the
+            weights.
     """
 
     name: str
-    measure: Callable[[VisionLanguageModel], float | None]
+    measure: Callable[[VisionLanguageModel], float | Mapping[str, float | None] | None]
 
 
 def perplexity(name: str, rows: Sequence[Example], *, batch_rows: int = 8) -> Probe:
@@ -124,8 +127,14 @@ class Track(TrainerCallback):
             return
         if not (state.is_world_process_zero or self._everywhere):
             return
-        with _undisturbed(self._model):
-            values = {probe.name: _finite(probe.measure(self._model)) for probe in self._probes}
+        # weights that learn are in fp32 beside frozen ones in bf16: the trainer's forward computes likewise
+        computing = torch.autocast(self._model.device.type, torch.bfloat16, enabled=args.bf16)
+        with _undisturbed(self._model), computing:
+            values = {
+                name: _finite(value)
+                for probe in self._probes
+                for name, value in _measured(probe, self._model)
+            }
         state.log_history.append({"step": state.global_step, "tracked": values})
         self._write(state)
 
@@ -140,6 +149,17 @@ class Track(TrainerCallback):
                     if "tracked" in entry
                 ],
             )
+
+
+def measured(folder: Path) -> list[tuple[int, dict[str, float | None]]]:
+    """The (step, values by name) that a finished stage left."""
+    found = json.loads((folder / TRACKED).read_text(encoding="utf-8"))
+    return [(entry["step"], entry["values"]) for entry in found]
+
+
+def _measured(probe: Probe, model: VisionLanguageModel) -> Iterable[tuple[str, float | None]]:
+    found = probe.measure(model)
+    return found.items() if isinstance(found, Mapping) else [(probe.name, found)]
 
 
 def _finite(value: float | None) -> float | None:

@@ -36,7 +36,7 @@ from behavior_llava.core.progress import Advance, progress
 from behavior_llava.core.schema import Example
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.models.features import FrozenFeatures
-from behavior_llava.training import lora, prefetching
+from behavior_llava.training import lora, precision, prefetching
 from behavior_llava.training.batching import (
     PICTURES,
     ROWS,
@@ -79,7 +79,8 @@ class TrainConfig(Config):
             read in later epochs and by other arms; pictures pass the tower as always. For models of
             LLaVA-1.5's form, whose frames take 1.2 MB each, and LLaMA-VID.
         max_passes: so often the rows mixed in may be repeated; null allows 16 times, or `epochs` if more.
-        track_every: steps between two measurements of the probes that the caller gives; null measures none.
+        track_every: steps between two measurements of the probes that the caller gives, of a run those of
+            evaluation/probing.py; null measures none.
         arguments: passed to transformers.TrainingArguments and checked by it. Of these,
             dataloader_num_workers is how many processes make batches ahead: if it is not given up to 4 beside
             a GPU, and none on a CPU.
@@ -258,8 +259,9 @@ class Ordered(Trainer):
         if isinstance(network, PeftModel):
             lora.resume(network, resume_from_checkpoint)
             return
+        # fp32 holds both types a checkpoint has (precision.py); each weight is then taken in its own
         saved, info = type(network).from_pretrained(
-            resume_from_checkpoint, dtype=network.dtype, output_loading_info=True
+            resume_from_checkpoint, dtype=torch.float32, output_loading_info=True
         )
         wrong = [
             name
@@ -324,8 +326,13 @@ DEFAULTS: dict[str, Any] = {
 """What a config's arguments may change."""
 
 
-def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> TrainingArguments:
+def arguments(
+    config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool, in_bf16: bool = False
+) -> TrainingArguments:
     """TrainingArguments of a stage: ours where the method needs them, the config's otherwise.
+
+    Args:
+        in_bf16: the model was loaded in bf16, and computes in it; see precision.py.
 
     Raises:
         UserError: transformers does not know or does not take one of the config's arguments.
@@ -336,7 +343,7 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, on_cpu: bool) -> 
         "seed": seed,
         "data_seed": seed,
         "use_cpu": on_cpu,
-        "bf16": not on_cpu,
+        "bf16": in_bf16,
         "remove_unused_columns": False,
         "disable_tqdm": True,
         "report_to": "none",
@@ -438,13 +445,16 @@ def train(
     if (share or pack_tokens) and not can_share(model, rows, pack_tokens):
         share, pack_tokens = False, None
     freeze(model.network, config.freeze)
+    types, in_bf16 = precision.types_of(model.network), precision.computes_in_bf16(model.network)
     network = model.network
     if config.lora is not None:
         torch.manual_seed(seed)  # which draws the adapters
         network = lora.wear(model.network, config.lora, config.freeze)
+    precision.raise_what_learns(network)
     network.train()
     model.network.config.use_cache = False
-    settings = arguments(config, folder / "checkpoints", seed=seed, on_cpu=model.device.type == "cpu")
+    on_cpu = model.device.type == "cpu"
+    settings = arguments(config, folder / "checkpoints", seed=seed, on_cpu=on_cpu, in_bf16=in_bf16)
     shown = model.without_weights() if settings.dataloader_num_workers else model
     collator = Collator(shown, share=share, pack_tokens=pack_tokens, names_pictures=config.cache_features)
     batch = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
@@ -487,6 +497,7 @@ def train(
     model.network.eval()
     model.network.config.use_cache = True
     if is_first:
+        precision.restore(model.network, types)
         model.save(folder / "model")
         # after the model: where it lies, the model beside it is whole
         write_json(folder / "loss.json", curve)
