@@ -123,7 +123,8 @@ def test_summary_obeys_the_contract(summary: dict[str, Any]) -> None:
     }
     for row in summary["results"]:
         assert sorted(row) == sorted(RESULT)
-    more = {"low90", "high90", "equivalence", "higher_is_better"}
+    more = {"low90", "high90", "equivalence", "higher_is_better", "n_clusters", "cluster_sd"}
+    more |= {"media_needed", "media_needed_equivalence"}
     for row in summary["differences"]:
         assert set(row) == {*DIFFERENCE, *more}
 

@@ -372,6 +372,41 @@ def test_losing_is_said(summary):
     assert "Worse than a control: emotion." in claim.details
 
 
+def test_a_seed_a_control_lacks_cannot_be_won(summary):
+    """`behavior` has seeds 0 and 1; the claim says "each of 2 seeds", so both must have met the control."""
+    rows = [
+        row
+        for row in summary["differences"]
+        if not (row["task"] == "emotion" and row["against"] == "shuffled" and row["seed"] == 1)
+    ]
+    fewer = {**summary, "differences": rows}
+    (claim,) = tables.claims(fewer)
+    assert claim.won == ("likes", "topic")
+    (table,) = tables.difference_tables(fewer)
+    verdicts = {(line["task"], line["against"]): line["verdict"] for line in table["lines"]}
+    assert verdicts["emotion", "shuffled"] == "better in 1 of 2 seeds"
+    assert verdicts["topic", "shuffled"] == "better"
+
+
+def test_how_many_media_it_would_take_stands_beside_what_is_not_shown(summary):
+    unclear = {"low": -0.02, "high": 0.3, "n_clusters": 40, "of_seed": None}
+    page = Tags(render(make_content(changed(summary, media_needed=1851, **unclear)))).text
+    assert "not shown about 1,900 media to see 2 points; there were 40" in page
+    for needed in (None, 40):
+        (table,) = tables.difference_tables(changed(summary, media_needed=needed, **unclear))
+        (line,) = [
+            line for line in table["lines"] if (line["task"], line["against"]) == ("emotion", "shuffled")
+        ]
+        assert (line["verdict"], line["needed"]) == ("not shown", None)
+    # Nothing is needed where the verdict is there.
+    assert "to see 2 points" not in line_of(render(make_content(summary)), "emotion")
+    (first, *_) = tables.equivalence_lines(summary)
+    assert (first["verdict"], first["n"]) == ("inconclusive", 40)
+    assert re.fullmatch(
+        r"about [\d,]+ media for a verdict if nothing changed; there were 40", first["needed"]
+    )
+
+
 def test_no_claim_without_the_placebo(summary):
     rows = [row for row in summary["differences"] if row["against"] != "shuffled"]
     (claim,) = tables.claims({**summary, "differences": rows})

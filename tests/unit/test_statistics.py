@@ -1,10 +1,24 @@
 """Intervals and p values: hand cases, equality with naive loops, calibration in small simulations."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from behavior_llava.evaluation.metrics import named
-from behavior_llava.evaluation.statistics import bootstrap, equivalence, holm, interval, swap_test
+from behavior_llava.evaluation.statistics import (
+    bootstrap,
+    cluster_sd,
+    equivalence,
+    holm,
+    interval,
+    required_clusters,
+    required_for_equivalence,
+    swap_test,
+)
 
 
 def spearman_pair(seed, n=30):
@@ -38,6 +52,34 @@ def test_clusters_are_drawn_whole():
 def test_unequal_clusters_weigh_by_their_items():
     values = bootstrap(named("accuracy"), [hits(1, 1, 1, 0)], ["a", "a", "a", "b"], draws=500)[0]
     assert set(values) == {0.0, 0.75, 1.0}
+
+
+def test_one_medium_has_no_spread_to_draw():
+    """Drawn again it is the same medium, and an interval of no width would pass for certainty."""
+    values = bootstrap(named("accuracy"), [hits(1, 0, 1)], ["a"] * 3, draws=200)
+    assert np.isnan(values).all()
+    assert interval(values[0]) == (None, None)
+
+
+def test_interval_of_a_paired_difference_equals_that_of_scipy():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(2, 80))
+    clusters = [f"m{i}" for i in range(80)]
+    rows = bootstrap(named("mse"), [ours[:, None], theirs[:, None]], clusters, draws=100_000)
+    outside = scipy.stats.bootstrap(
+        (ours - theirs,), np.mean, n_resamples=100_000, method="percentile", rng=np.random.default_rng(1)
+    )
+    assert interval(rows[0] - rows[1]) == pytest.approx(tuple(outside.confidence_interval), abs=0.01)
+
+
+def test_p_equals_that_of_scipys_exact_permutation_test():
+    ours, theirs = np.random.default_rng(0).normal([[0.5], [0.0]], 1, size=(2, 10))
+    outside = scipy.stats.permutation_test(
+        (ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
+    )
+    clusters = [f"m{i}" for i in range(10)]
+    p = swap_test(named("mse"), [([ours[:, None]], [theirs[:, None]])], clusters, flips=100_000)[0]
+    assert p == pytest.approx(outside.pvalue, abs=0.006)
 
 
 def test_draws_are_paired_and_deterministic():
@@ -161,6 +203,19 @@ def test_pooled_pair_and_added_arms_change_nothing_else():
     assert swap_test(spearman, [([first], [second]), ([third], [second])], clusters, flips=300)[0] == alone[0]
 
 
+def test_p_of_ranks_does_not_depend_on_the_unit_an_arm_answers_in():
+    """Rho is the same in any unit; raw answers of two units swapped would not be."""
+    rng = np.random.default_rng(6)
+    labels = rng.normal(size=40)
+    ours, theirs = (labels + noise for noise in rng.normal(size=(2, 40)))
+    clusters = [f"m{i}" for i in range(40)]
+    spearman = named("spearman")
+    said = [spearman.columns(one.tolist(), labels.tolist()) for one in (ours, theirs, np.exp(theirs) - 100)]
+    pairs = [([said[0]], [said[1]]), ([said[0]], [said[2]])]
+    first, second = swap_test(spearman, pairs, clusters, flips=300)
+    assert first == second
+
+
 def test_undefined_difference_has_no_p():
     run = spearman_pair(1)[0]
     constant = run.copy()
@@ -186,6 +241,18 @@ def test_holm_hand_case():
     assert holm([]) == []
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_closure_of_bonferroni(p_values):
+    """A hypothesis falls where every family that holds it falls by Bonferroni, family by family."""
+    everyone = range(len(p_values))
+    families = [one for size in range(1, len(p_values) + 1) for one in combinations(everyone, size)]
+    expected = [
+        min(1.0, max(len(one) * min(p_values[item] for item in one) for one in families if hypothesis in one))
+        for hypothesis in everyone
+    ]
+    assert holm(p_values) == pytest.approx(expected)
+
+
 def test_holm_keeps_undefined_in_the_family():
     assert holm([0.02, None]) == [0.04, None]
 
@@ -205,6 +272,47 @@ def test_holm_keeps_undefined_in_the_family():
 )
 def test_equivalence(low, high, n, point, verdict):
     assert equivalence(low, high, n, point) == verdict
+
+
+def test_spread_of_one_medium():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(2, 300, 1))
+    clusters = [f"m{i}" for i in range(300)]
+    rows = bootstrap(named("mse"), [ours, theirs], clusters)
+    assert cluster_sd(rows[0] - rows[1], 300) == pytest.approx(np.std(ours - theirs, ddof=1), rel=0.03)
+    # Twice the questions with the same answers are no more media.
+    doubled = bootstrap(named("mse"), [np.repeat(ours, 2, axis=0)], np.repeat(clusters, 2).tolist())
+    assert cluster_sd(doubled[0], 300) == pytest.approx(np.std(ours, ddof=1), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "draws", [np.full(100, 0.1), np.full(100, np.nan), np.r_[np.arange(98.0), np.nan, np.nan]]
+)
+def test_draws_without_spread_say_nothing_about_it(draws):
+    assert cluster_sd(draws, 30) is None
+    assert required_clusters(None, 0.01, points=2) is None
+    assert required_for_equivalence(None, 0.01, items_per_cluster=1) is None
+
+
+def test_required_clusters_hand_cases():
+    # (1.959964 + 0.841621) * 0.5 / 0.02 = 70.04; squared 4905.5
+    assert required_clusters(0.5, 0.01, points=2) == 4906
+    # 0.05 / 10 in both tails: (2.807034 + 0.841621) * 25 = 91.216; squared 8320.4
+    assert required_clusters(0.5, 0.01, points=2, family=10) == 8321
+    assert required_clusters(0.5, 0.01, points=4) == 1227
+    # Five media can't give a sign-flip p below 2 / 32; six can: 2 / 64. In a family of 10, 9 can: 2 / 512.
+    assert required_clusters(1e-6, 0.01, points=2) == 6
+    assert required_clusters(1e-6, 0.01, points=2, family=10) == 9
+    assert required_clusters(0.5, None, points=2) is None
+
+
+def test_required_for_equivalence_hand_cases():
+    # (1.644854 + 1.281552) * 0.5 / 0.05 = 29.26; squared 856.4
+    assert required_for_equivalence(0.5, 0.01, items_per_cluster=1) == 857
+    # 400 items are asked for, whatever the spread.
+    assert required_for_equivalence(0.01, 0.01, items_per_cluster=1) == 400
+    assert required_for_equivalence(0.01, 0.01, items_per_cluster=3) == 134
+    assert required_for_equivalence(0.5, None, items_per_cluster=1) is None
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ import random
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from behavior_llava.core.errors import UserError
+from behavior_llava.evaluation.statistics import required_clusters, required_for_equivalence
 from behavior_llava.evaluation.summary import PREDICTIONS, Config, summarize, to_json
 
 RESULT_KEYS = [
@@ -39,7 +41,10 @@ DIFFERENCE_KEYS = [
     ),
     *("seed", "value", "low", "high", "p", "p_holm", "n", "n_boot"),
 ]
-EXTRA_DIFFERENCE_KEYS = ["low90", "high90", "equivalence", "higher_is_better"]
+EXTRA_DIFFERENCE_KEYS = [
+    *("low90", "high90", "equivalence", "higher_is_better", "n_clusters"),
+    *("cluster_sd", "media_needed", "media_needed_equivalence"),
+]
 
 ARMS = ["base", "content_only", "shuffled", "behavior"]
 QUICK = Config(draws=200, flips=200)
@@ -220,11 +225,63 @@ def test_holm_family_is_the_primary_rows_of_a_setting_against_both_controls():
     assert smallest["p_holm"] == pytest.approx(min(1.0, 4 * smallest["p"]), abs=1e-5)
 
 
+def test_media_needed_pays_for_the_family_it_stands_in():
+    found = world() + [{**row, "task": "u"} for row in world()]
+    families = []
+    for row in summarize(found, {"t": task(), "u": task()}, ARMS, QUICK)["differences"]:
+        assert row["n_clusters"] == 10
+        # Two tasks against two controls; the placebo itself and the base stand in no family.
+        families.append(4 if row["p_holm"] is not None else 1)
+        expected = required_clusters(row["cluster_sd"], 0.01, points=2, family=families[-1])
+        assert row["media_needed"] == pytest.approx(expected, rel=1e-3)
+    assert sorted(families) == [1] * 12 + [4] * 12
+
+
+def test_what_has_no_points_or_no_spread_needs_no_number_of_media():
+    labels = [float(item % 3) for item in range(12)]
+    found = rows("behavior", labels, labels=labels) + rows("content_only", [1.0] * 12, labels=labels)
+    row = summarize(found, {"t": task(metric="mse")}, ARMS, QUICK)["differences"][0]
+    assert row["cluster_sd"] > 0
+    assert row["media_needed"] is None
+    alike = rows("behavior", ["x"] * 12) + rows("content_only", ["x"] * 12)
+    row = summarize(alike, {"t": task(low_level=True)}, ARMS, QUICK)["differences"][0]
+    assert [row[name] for name in ("cluster_sd", "media_needed", "media_needed_equivalence")] == [None] * 3
+
+
+def test_one_medium_has_scores_and_no_interval():
+    found = [{**row, "cluster": "m"} for row in rows("behavior", ["x"] * 6) + rows("content_only", ["y"] * 6)]
+    summary = summarize(found, {"t": task()}, ARMS, QUICK)
+    assert [(row["value"], row["low"], row["high"]) for row in summary["results"] if row["seed"] == 0] == [
+        (0.0, None, None),
+        (1.0, None, None),
+    ]
+    row = summary["differences"][0]
+    assert (row["value"], row["low"], row["high"], row["p"], row["cluster_sd"]) == (
+        1.0,
+        None,
+        None,
+        1.0,
+        None,
+    )
+
+
+def test_no_p_is_rounded_to_zero():
+    """1 / (1 + flips) of the most flips that are allowed still stands in six digits."""
+    with pytest.raises(ValidationError):
+        Config(flips=1_000_001)
+    assert round(1 / (1 + Config(flips=1_000_000).flips), 6) > 0
+
+
 def test_equivalence_is_for_low_level_tasks_only():
     found = rows("behavior", ["x"] * 400) + rows("content_only", ["x"] * 400)
     assert summarize(found, {"t": task()}, ARMS, QUICK)["differences"][0]["equivalence"] is None
     low = summarize(found, {"t": task(low_level=True)}, ARMS, QUICK)["differences"][0]
     assert (low["equivalence"], low["low90"], low["high90"]) == ("equivalent", 0.0, 0.0)
+    few = summarize(world(), {"t": task(low_level=True)}, ARMS, QUICK)["differences"][0]
+    assert few["equivalence"] == "inconclusive"
+    assert few["media_needed_equivalence"] == required_for_equivalence(
+        few["cluster_sd"], 0.01, items_per_cluster=2
+    )
 
 
 def test_groups_are_scored_apart_and_leave_the_contract_alone():

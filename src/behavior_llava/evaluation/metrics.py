@@ -111,16 +111,17 @@ def _most_common(labels: Sequence[Any]) -> Any:
 
 
 def _curve_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """Pearson's r of every predicted curve with the true one; unparsed, or flat and so without information,
-    is 0.
+    """Pearson's r of every predicted curve with the true one.
+
+    Unparsed, or flat and so without information, is 0; a curve of another length or with a gap is unparsed.
     """
 
     def correlation(said: Any, true: Any) -> float:
         if np.ptp(true) == 0:
             raise ValueError("a true curve without variation has no correlation")
-        if said is None or np.ptp(said) == 0:
+        if said is None or np.shape(said) != np.shape(true) or not np.isfinite(said).all():
             return 0.0
-        return float(np.corrcoef(said, true)[0, 1])
+        return float(np.corrcoef(said, true)[0, 1]) if np.ptp(said) > 0 else 0.0
 
     return _column([correlation(said, true) for said, true in zip(predictions, labels, strict=True)])
 
@@ -129,6 +130,7 @@ def _curve_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
     """Mean absolute difference over the scenes of every curve; a number stands for that level in all scenes.
 
     Unparsed, or a curve of another length, is as wrong as an answer within the range of the labels can be.
+    Where they have no range that would be no error at all, and the metric is undefined.
     """
     truths = [np.asarray(label, dtype=np.float64) for label in labels]
     points = np.concatenate(truths)
@@ -138,7 +140,7 @@ def _curve_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
 
     def error(said: Any, true: Array) -> float:
         if said is None or np.shape(said) not in ((), true.shape) or not np.isfinite(said).all():
-            return float(np.maximum(true - lowest, highest - true).mean())
+            return float(np.maximum(true - lowest, highest - true).mean()) if highest > lowest else np.nan
         return float(np.abs(np.asarray(said, dtype=np.float64) - true).mean())
 
     return _column([error(said, true) for said, true in zip(predictions, truths, strict=True)])
@@ -211,9 +213,12 @@ def _average_shares(labels: Sequence[Any]) -> dict[str, float]:
 
 
 def _squared_errors(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
-    """Squared errors; unparsed is as wrong as an answer within the range of the labels can be."""
+    """Squared errors; unparsed is as wrong as an answer within the range of the labels can be.
+
+    Where the labels have no range that would be no error at all, and the metric is undefined.
+    """
     numbers, truth = _numeric_pairs(predictions, labels).T
-    worst = np.maximum(truth - truth.min(), truth.max() - truth) ** 2
+    worst = np.maximum(truth - truth.min(), truth.max() - truth) ** 2 if np.ptp(truth) > 0 else np.nan
     return _column(np.where(np.isnan(numbers), worst, (np.nan_to_num(numbers) - truth) ** 2))
 
 
@@ -223,6 +228,20 @@ def _numeric_pairs(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
     if np.isnan(truth).any():
         raise ValueError("a label is missing or not finite")
     return np.stack([_numbers(predictions), truth], axis=1)
+
+
+def _placed_pairs(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Columns (place of the prediction among the parsed, 0 to 1; label); NaN for unparsed.
+
+    A rank correlation does not know in what unit an arm answers, and its p must not either: swapping raw
+    answers of two arms would rank one arm's scale against the other's.
+    """
+    pairs_N2 = _numeric_pairs(predictions, labels)
+    parsed = ~np.isnan(pairs_N2[:, 0])
+    if parsed.any():
+        ranks_P1 = _ranks(pairs_N2[parsed, 0], np.ones((int(parsed.sum()), 1)))
+        pairs_N2[parsed, 0] = (ranks_P1[:, 0] - 0.5) / parsed.sum()
+    return pairs_N2
 
 
 def _spearman(pairs_N2: Array, weights_ND: Array) -> Array:
@@ -382,7 +401,7 @@ _ALL = (
         name="spearman",
         higher_is_better=True,
         per_item=False,
-        columns=_numeric_pairs,
+        columns=_placed_pairs,
         weighted=_spearman,
         constant=_average,
         point=0.01,

@@ -68,7 +68,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     draws: int = Field(default=statistics.DRAWS, ge=100)
-    flips: int = Field(default=statistics.FLIPS, ge=100)
+    # A million at most: the smallest p is 1 / (1 + flips), and DIGITS would round a smaller one to 0.
+    flips: int = Field(default=statistics.FLIPS, ge=100, le=1_000_000)
     seed: int = 0
 
 
@@ -389,8 +390,12 @@ def _difference(
     is_defined = bool(np.isfinite(value))
     low, high = statistics.interval(draws) if is_defined else (None, None)
     low90, high90 = statistics.interval(draws, 0.90) if is_defined else (None, None)
-    n = len(scored.clusters)
-    same = statistics.equivalence(low90, high90, n, scored.metric.point) if scored.task["low_level"] else None
+    n, n_clusters, point = len(scored.clusters), len(set(scored.clusters)), scored.metric.point
+    sd = statistics.cluster_sd(draws, n_clusters) if is_defined else None
+    same, needed_for_same = None, None
+    if scored.task["low_level"]:
+        same = statistics.equivalence(low90, high90, n, point)
+        needed_for_same = statistics.required_for_equivalence(sd, point, items_per_cluster=n / n_clusters)
     return {
         **_shared(scored),
         "arm": arm,
@@ -407,11 +412,18 @@ def _difference(
         "high90": high90,
         "equivalence": same,
         "higher_is_better": scored.metric.higher_is_better,
+        "n_clusters": n_clusters,
+        "cluster_sd": sd,
+        "media_needed": statistics.required_clusters(sd, point, points=statistics.SEEN_POINTS),
+        "media_needed_equivalence": needed_for_same,
     }
 
 
 def _adjust(differences: list[dict[str, Any]]) -> None:
-    """Fills in p_holm: a family is a setting and seed (pooled apart), its primary rows, both controls."""
+    """Fills in p_holm: a family is a setting and seed (pooled apart), its primary rows, both controls.
+
+    What its size costs is in `media_needed` too.
+    """
     families: dict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
     for row in differences:
         if row["primary"] and row["arm"] == BEHAVIOR and row["against"] in CONTROLS:
@@ -419,6 +431,12 @@ def _adjust(differences: list[dict[str, Any]]) -> None:
     for family in families.values():
         for row, p in zip(family, statistics.holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = p
+            row["media_needed"] = statistics.required_clusters(
+                row["cluster_sd"],
+                metrics.named(row["metric"]).point,
+                points=statistics.SEEN_POINTS,
+                family=len(family),
+            )
 
 
 # ---- order and bytes ---------------------------------------------------------------------------------------

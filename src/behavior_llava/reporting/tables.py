@@ -9,11 +9,13 @@ as an empty cell.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ALPHA = 0.05
+from behavior_llava.evaluation.statistics import ALPHA, SEEN_POINTS
+
 CONTROLS = ("content_only", "shuffled")
 UNDEFINED = "undefined"
 
@@ -46,7 +48,8 @@ class Claim:
 
     Attributes:
         tasks: every primary comparison in which `behavior` has a score.
-        won: those where it beats every control: Holm p below 0.05 and each seed's interval clear of 0.
+        won: those where it beats every control: Holm p below 0.05 and each seed's interval clear of 0. A seed
+            of `behavior` that a control lacks cannot be won.
         lost: those where it is worse than a control by the same rule.
         won_over: the same as `won`, control by control.
         missing: controls without a single comparison; nothing can be won without them.
@@ -94,12 +97,13 @@ def claims(summary: Mapping[str, Any]) -> list[Claim]:
         for row in summary["differences"]
         if row["primary"] and row["arm"] == "behavior" and row["against"] in CONTROLS
     ]
+    seeds_run = _seeds_run(behavior)
     for setting in dict.fromkeys(row["setting"] for row in summary["results"]):
         tasks = tuple(dict.fromkeys(contest_name(row) for row in behavior if row["setting"] == setting))
         rows = [row for row in behavior_differences if row["setting"] == setting]
         signs = {
             (task, control): _verdict(
-                [row for row in rows if (contest_name(row), row["against"]) == (task, control)]
+                [row for row in rows if (contest_name(row), row["against"]) == (task, control)], seeds_run
             )
             for task in tasks
             for control in CONTROLS
@@ -122,11 +126,25 @@ def _count(tasks: Sequence[str]) -> str:
     return f"{len(tasks)} task" if len(tasks) == 1 else f"{len(tasks)} tasks"
 
 
-def _verdict(rows: Sequence[Mapping[str, Any]]) -> int:
+def _seeds_run(results: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], set[int]]:
+    """The seeds of every arm in every contest: all of them have to be compared."""
+    seeds: dict[tuple[Any, ...], set[int]] = defaultdict(set)
+    for row in results:
+        if row["seed"] is not None:
+            seeds[_run_key(row)].add(row["seed"])
+    return seeds
+
+
+def _run_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row.get("group"), row["setting"], contest_name(row), row["scoring"], row["arm"]
+
+
+def _verdict(rows: Sequence[Mapping[str, Any]], seeds_run: Mapping[tuple[Any, ...], set[int]]) -> int:
     """1 for better, -1 for worse, 0 for not shown; from one contest's rows against one control."""
     pooled = [row for row in rows if row["seed"] is None]
-    seeds = [row for row in rows if row["seed"] is not None]
-    if not pooled or not seeds or pooled[0]["p_holm"] is None or pooled[0]["p_holm"] >= ALPHA:
+    if not pooled or pooled[0]["p_holm"] is None or pooled[0]["p_holm"] >= ALPHA:
+        return 0
+    if {row["seed"] for row in rows if row["seed"] is not None} != seeds_run[_run_key(pooled[0])]:
         return 0
     signs = {interval_sign(row) for row in rows}
     return signs.pop() if len(signs) == 1 else 0
@@ -189,6 +207,7 @@ def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> li
     """
     source = summary.get("group_differences", ()) if groups else summary["differences"]
     chosen = [row for row in source if row["primary"]]
+    seeds_run = _seeds_run(summary.get("groups", ()) if groups else summary["results"])
     tables = []
     for setting, rows in _by(chosen, lambda row: row["setting"]):
         lines = []
@@ -198,7 +217,7 @@ def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> li
         ):
             pooled = [row for row in same if row["seed"] is None]
             seeds = [row for row in same if row["seed"] is not None]
-            lines += [_difference_line(row, seeds) for row in pooled]
+            lines += [_difference_line(row, seeds, len(seeds_run[_run_key(row)])) for row in pooled]
         tables.append(
             {
                 "setting": setting,
@@ -220,6 +239,9 @@ def equivalence_lines(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             "interval": bracket(row["low90"], row["high90"], signs=True),
             "n": row["n"],
             "verdict": row["equivalence"] or UNDEFINED,
+            "needed": _needed_words(row, "media_needed_equivalence", "for a verdict if nothing changed")
+            if row["equivalence"] == "inconclusive"
+            else None,
         }
         for row in summary["differences"]
         if row["equivalence"] is not None
@@ -276,7 +298,10 @@ def _cell(rows: Sequence[Mapping[str, Any]], arm: str, seed: int | None) -> dict
     return None
 
 
-def _difference_line(row: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _difference_line(
+    row: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]], num_seeds: int
+) -> dict[str, Any]:
+    verdict = _verdict_words(row, seeds, num_seeds)
     return {
         "task": contest_name(row),
         "group": row.get("group"),
@@ -290,13 +315,29 @@ def _difference_line(row: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]])
         if row["against"] in CONTROLS and row["arm"] == "behavior"
         else "not in family",
         "n": row["n"],
-        "verdict": _verdict_words(row, seeds),
+        "verdict": verdict,
+        "needed": None
+        if verdict in ("better", "worse")
+        else _needed_words(row, "media_needed", f"to see {SEEN_POINTS:g} points"),
         "is_lower_better": not row["higher_is_better"],
     }
 
 
-def _verdict_words(pooled: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> str:
-    """The rule of claims in words: "better" and "worse" by it; what falls short of it says where."""
+def _needed_words(row: Mapping[str, Any], key: str, purpose: str) -> str | None:
+    """How many media it would take, where that is more than there were; two digits, rounded up."""
+    needed = row[key]
+    if needed is None or needed <= row["n_clusters"]:
+        return None
+    unit = 10 ** max(0, len(str(needed)) - 2)
+    return f"about {-(-needed // unit) * unit:,} media {purpose}; there were {row['n_clusters']:,}"
+
+
+def _verdict_words(pooled: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]], num_seeds: int) -> str:
+    """The rule of claims in words: "better" and "worse" by it; what falls short of it says where.
+
+    Args:
+        seeds: the seeds that were compared; num_seeds: those the first arm has.
+    """
     sign = interval_sign(pooled)
     if sign == 0:
         return "not shown"
@@ -304,7 +345,7 @@ def _verdict_words(pooled: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]
     if pooled["p_holm"] is not None and pooled["p_holm"] >= ALPHA:
         return f"{word} before Holm only"
     agreeing = sum(interval_sign(one) == sign for one in seeds)
-    return word if agreeing == len(seeds) else f"{word} in {agreeing} of {len(seeds)} seeds"
+    return word if agreeing == num_seeds else f"{word} in {agreeing} of {num_seeds} seeds"
 
 
 def _by(rows: Iterable[Mapping[str, Any]], key: Any) -> list[tuple[Any, list[Mapping[str, Any]]]]:
