@@ -9,7 +9,8 @@ with answers of 40 on each; random weights, fp32, AdamW, the tower frozen. All w
 in the same optimizer steps, each in a process of its own, in turns. Between steps each multiplies matrices:
 the peak that utilization is measured against swings by 40 % on shared machines.
 
-rows: what a good user writes by hand: right padding, no mask, causal attention, logits only where supervised.
+rows: what a good user writes by hand: right padding, no mask, causal attention, logits only where supervised;
+all rows of a step at once or four at a time, whichever is faster.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,7 +60,7 @@ def main() -> None:
         "--steps", type=int, default=4, help="of each way in each round, after one to warm up"
     )
     parser.add_argument("--work", type=Path, help="folder for the model and TRL; kept (default: temporary)")
-    parser.add_argument("--way", choices=("ours", "rows", "trl", "equal"), help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=tuple(WAYS), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.way:
         sys.stdout.write("\n" + json.dumps(WAYS[given.way](given.work, given.steps)) + "\n")
@@ -78,7 +80,7 @@ def compare(work: Path, rounds: int, steps: int, *, with_trl: bool) -> Report:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), TRL]
         subprocess.run(command, check=True)
     equal = run(work, "equal", 1, site)
-    ways = ["ours", "rows", *(["trl"] if with_trl else [])]
+    ways = ["ours", "rows", "rows, 4 at a time", *(["trl"] if with_trl else [])]
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways if number % 2 == 0 else ways[::-1]:
@@ -101,11 +103,12 @@ def compare(work: Path, rounds: int, steps: int, *, with_trl: bool) -> Report:
             }
         )
     arithmetic = flops["rows"] / flops["ours"]
+    rival = min(("rows", "rows, 4 at a time"), key=lambda way: median(seconds[way]))
     report.results = {
-        "ratio_vs_unpacked": round(ratio(seconds["rows"], seconds["ours"]), 3),
+        "ratio_vs_unpacked": round(ratio(seconds[rival], seconds["ours"]), 3),
         "ratio_vs_trl": round(ratio(seconds["trl"], seconds["ours"]), 3) if with_trl else None,
         "arithmetic_ratio": round(arithmetic, 3),
-        "share_of_arithmetic": round(ratio(seconds["rows"], seconds["ours"]) / arithmetic, 3),
+        "share_of_arithmetic": round(ratio(seconds[rival], seconds["ours"]) / arithmetic, 3),
         "mfu": report.rows[0]["utilization"],
         "peak_memory_ratio_vs_trl": round(peaks["ours"] / peaks["trl"], 3) if with_trl else None,
         "gradient_difference": equal["gradients"],
@@ -188,7 +191,7 @@ def build(work: Path) -> None:
             text_config=LlamaConfig(
                 vocab_size=32_000,
                 hidden_size=512,
-                intermediate_size=1408,
+                intermediate_size=1664,
                 num_hidden_layers=12,
                 num_attention_heads=8,
                 num_key_value_heads=8,
@@ -349,7 +352,8 @@ def padded(model: auto.VisionLanguageModel, rows: list[Example]) -> dict[str, An
     return {**batch, "logits_to_keep": keep}
 
 
-def rows(work: Path, steps: int) -> dict[str, Any]:
+def rows(work: Path, steps: int, *, at_a_time: int = MEDIA_A_STEP * NUM_QUESTIONS) -> dict[str, Any]:
+    """The loop by hand; a step's loss is the mean over the supervised tokens of all its rows."""
     model, clock = loaded(work), Clock()
     learned = [value for value in model.network.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
@@ -357,14 +361,19 @@ def rows(work: Path, steps: int) -> dict[str, Any]:
     examples, losses = rows_of(work, steps + 1), []
     for step in range(steps + 1):
         clock.start()
-        batch = padded(model, examples[step * size : (step + 1) * size])
-        loss = batching.loss(model.network, batch)
-        loss.backward()
+        of_step = examples[step * size : (step + 1) * size]
+        total = 0.0
+        for start in range(0, size, at_a_time):
+            batch = padded(model, of_step[start : start + at_a_time])
+            # all answers are equally long
+            loss = batching.loss(model.network, batch) * at_a_time / size
+            loss.backward()
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         clock.stop()
-        losses.append(float(loss.detach()))
+        losses.append(total)
     told = clock.told(losses, None)
     return told | {"flops": counted(model, padded(model, examples[:size]))}
 
@@ -454,7 +463,13 @@ def equal(work: Path, steps: int) -> dict[str, Any]:
     }
 
 
-WAYS = {"ours": ours, "rows": rows, "trl": trl, "equal": equal}
+WAYS = {
+    "ours": ours,
+    "rows": rows,
+    "rows, 4 at a time": partial(rows, at_a_time=4),
+    "trl": trl,
+    "equal": equal,
+}
 
 if __name__ == "__main__":
     main()
