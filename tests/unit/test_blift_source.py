@@ -367,6 +367,7 @@ def test_fetched_from_the_hub(hub: Hub, tmp_path: Path) -> None:
     assert len(read(other, hub="owner/data")) == 3
 
 
+@pytest.mark.slow
 def test_a_fetch_that_was_killed_is_continued(hub: Hub, tmp_path: Path) -> None:
     hub.put("owner/data/main", COMMIT.encode())
     large = parquet("1a", fill=320_000)

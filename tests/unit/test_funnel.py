@@ -275,6 +275,7 @@ def test_buckets_change_nothing(seed):
     assert expected.posts["id"]
 
 
+@pytest.mark.slow
 def test_thresholds_are_tuned_on_stored_measures(tmp_path, monkeypatch):
     parts, whole = a_world(0)
     store = funnel.Store(tmp_path / "measures", "these posts")

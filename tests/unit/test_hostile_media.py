@@ -764,6 +764,7 @@ def expected_of(name: str) -> str:
     return DEADLY.get(name, f"{name} done")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 3])
 def test_one_bad_call_of_many_quick_ones_is_blamed_and_the_others_are_not(processes: int) -> None:
     names = [f"g{number}" for number in range(300)]

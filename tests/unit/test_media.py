@@ -451,6 +451,7 @@ def outcome(result: object) -> object:
     return result.reason if isinstance(result, MediaFault) else result
 
 
+@pytest.mark.slow
 def test_whatever_a_decoder_does_the_next_file_is_read() -> None:
     jobs = ["a", "hang", "b", "exit", "c", "segfault", "d", "raise", "e", "fault", "f"]
     with Workers(behave, processes=1, timeout_s=2) as workers:

@@ -53,6 +53,7 @@ def batches(model: VisionLanguageModel, rows: list[Example], num_workers: int) -
     return opened(iter(loader))
 
 
+@pytest.mark.slow
 def test_batches_made_ahead_are_the_same(tiny: VisionLanguageModel, rows: list[Example]) -> None:
     _ = torch.randn(512, 512) @ torch.randn(512, 512)  # torch's threads are there before the workers
     here, ahead = list(batches(tiny, rows, 0)), list(batches(tiny, rows, 2))

@@ -78,6 +78,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
 
 
+@pytest.mark.slow
 def test_the_same_dump_gives_the_same_bytes(
     month: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +370,7 @@ def test_rows_that_were_cut_off_have_no_name(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.arrow"))
 
 
+@pytest.mark.slow
 def test_going_through_rows_holds_few_of_them(tmp_path: Path) -> None:
     """And so do the steps that go through them: memory must not grow with the posts."""
     look: Any = Looker()

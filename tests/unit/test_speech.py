@@ -113,7 +113,8 @@ def test_resampling_keeps_pitch_and_length(
     assert len(wave) / wanted == pytest.approx(1.0, abs=0.15)
     middle = wave[wanted // 5 : wanted * 4 // 5]
     assert peak_hertz(middle, wanted) == pytest.approx(hertz, abs=3)
-    assert np.abs(middle).max() == pytest.approx(0.5, abs=0.1)
+    # the loudness, not the highest peak: AAC adds clicks of its own
+    assert np.sqrt((middle**2).mean()) == pytest.approx(0.5 / np.sqrt(2), abs=0.02)
 
 
 def test_sound_that_needs_no_resampling_comes_as_it_is(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ rows_of_posts = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(rows_of_posts, st.sampled_from(["cluster", "channel", "time"]), st.integers(0, 3))
 def test_nothing_is_torn_and_order_does_not_matter(rows, by, seed):

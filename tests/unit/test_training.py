@@ -256,6 +256,7 @@ LORA = TrainConfig(
 )
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_into_a_plain_model(
     tiny_folder: Path, rows: list[Example], tmp_path: Path
 ) -> None:

@@ -589,7 +589,10 @@ class VisionLanguageModel:
         """
         places = [(height, width) for width, height in sizes]
         if hasattr(self.processor, "_get_num_multimodal_tokens"):
-            told = self.processor._get_num_multimodal_tokens(image_sizes=places)
+            try:
+                told = self.processor._get_num_multimodal_tokens(image_sizes=places)
+            except TypeError:  # LLaVA's wants a crop size, which the image processor of SigLIP lacks
+                return None, None
             return sum(told["num_image_tokens"]), None
         cut = getattr(self.processor.image_processor, "get_number_of_image_patches", None)
         forms = None if cut is None else tuple(cut(*place, {}) for place in places)
