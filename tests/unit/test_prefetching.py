@@ -122,6 +122,8 @@ def test_only_a_workers_death_is_told_so() -> None:
         raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
     with pytest.raises(UserError, match="by the system or by hand"), deaths_told():
         raise RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly")
+    with pytest.raises(UserError, match="by the system or by hand"), deaths_told():
+        raise ConnectionResetError(104, "Connection reset by peer")
     with pytest.raises(RuntimeError, match="sizes"), deaths_told():
         raise RuntimeError("sizes do not match")
 
@@ -195,7 +197,7 @@ def test_training_with_workers_learns_the_same_weights(
 _PARENT = """
 import time, torch
 from torch.utils.data import DataLoader
-from behavior_llava.training.prefetching import Ahead, AsSent, context
+from behavior_llava.training.prefetching import Ahead, AsSent, context, end_with_parent
 
 def batch(numbers):
     return {"x": torch.randn(256, 256) @ torch.randn(256, 256)}
@@ -204,7 +206,7 @@ if __name__ == "__main__":
     torch.randn(512, 512) @ torch.randn(512, 512)
     loader = iter(DataLoader(
         AsSent(10_000_000), batch_size=4, collate_fn=Ahead(batch), num_workers=2,
-        multiprocessing_context=context(2),
+        multiprocessing_context=context(2), worker_init_fn=end_with_parent,
     ))
     next(loader)
     print(*(worker.pid for worker in loader._workers), flush=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -47,6 +48,21 @@ def context(num_workers: int) -> Any:
     # torch and transformers are read once, not by every worker of every stage
     found.set_forkserver_preload(["behavior_llava.training.batching"])
     return found
+
+
+def end_with_parent(_: int) -> None:
+    """What a DataLoader takes as its worker_init_fn: the worker ends when the training process has.
+
+    torch's own watch looks for the process that forked the worker, and that one lives as long as workers do.
+    """
+    threading.Thread(target=_leave_after_parent, daemon=True).start()
+
+
+def _leave_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class AsSent(torch.utils.data.Dataset):
@@ -103,11 +119,12 @@ def deaths_told() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         death = _DEATH.search(str(error))
-        if death is None:
+        # one that is ended while it hands a batch over leaves a broken connection
+        if death is None and isinstance(error, RuntimeError):
             raise
-        signal = death["signal"]
+        signal = None if death is None else death["signal"]
         raise UserError(
             f"a process that makes batches was ended ({signal or 'by the system or by hand'})",
             where="arguments.dataloader_num_workers",

@@ -202,6 +202,7 @@ class Ordered(Trainer):
             collate_fn=Ahead(partial(collated, self.data_collator)),
             num_workers=args.dataloader_num_workers,
             multiprocessing_context=prefetching.context(args.dataloader_num_workers),
+            worker_init_fn=prefetching.end_with_parent,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
