@@ -273,6 +273,7 @@ def test_a_second_start_skips_everything(finished: Finished) -> None:
             assert (path.stat().st_mtime_ns, path.stat().st_size) == state, path
 
 
+@pytest.mark.slow
 def test_a_changed_setting_reruns_what_depends_on_it_and_says_so(finished: Finished) -> None:
     said = finished.again("report.samples=2")
     assert "report starts again: config.report.samples: 6 -> 2" in said
@@ -292,6 +293,7 @@ def test_a_changed_setting_reruns_what_depends_on_it_and_says_so(finished: Finis
     assert finished.read() == finished.summary
 
 
+@pytest.mark.slow
 def test_the_base_does_not_depend_on_the_other_arms(finished: Finished) -> None:
     shutil.rmtree(finished.run / "evaluate" / "seed0" / "base")
     finished.again("arms=[base]")
