@@ -376,6 +376,7 @@ def test_the_rule_keeps_its_promises(runs: list[tuple[NDArray, int, int]]) -> No
             assert not differs or over - ticks[numbers[0]] < 6
 
 
+@pytest.mark.slow
 def test_both_rules_find_the_shots_of_the_sandbox(tmp_path: Path) -> None:
     num_agreeing = 0
     for seed in range(20):

@@ -51,6 +51,7 @@ def test_words_of_few_pictures_or_of_most_are_left_out(tmp_path: Path) -> None:
     assert tower.bags([]) == ([], ())
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_pictures_apart_and_changes_the_tower_alone(
     model: VisionLanguageModel, tmp_path: Path
 ) -> None:
