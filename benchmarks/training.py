@@ -10,7 +10,8 @@ in the same optimizer steps, each in a process of its own, in turns. Between ste
 the peak that utilization is measured against swings by 40 % on shared machines.
 
 rows: what a good user writes by hand: right padding, no mask, causal attention, logits only where supervised.
-All ways take the rows of a step four at a time, which is what each is fastest with.
+All ways take the rows of a step four at a time: ours and this loop are faster so than with all at once, and
+TRL is given the same.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def pretrain(
             callbacks=[Watch(advance)],
         )
         trainer.remove_callback(PrinterCallback)
-        with deaths_told():
+        with deaths_told() if settings.dataloader_num_workers else nullcontext():
             trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     precision.restore(model.network, types)

@@ -483,7 +483,7 @@ def train(
         if trainer.is_fsdp_enabled:
             split(model.network, trainer.accelerator.state.fsdp_plugin)
             trainer.add_callback(Split())
-        with prefetching.deaths_told():
+        with prefetching.deaths_told() if settings.dataloader_num_workers else nullcontext():
             trainer.train(resume_from_checkpoint=resume)
     curve = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
     is_first = trainer.is_world_process_zero()
