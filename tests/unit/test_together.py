@@ -55,6 +55,7 @@ def main():
     if case.startswith("exit "):
         raise SystemExit(int(case.split()[1]))
     if case == "wait":
+        together.call(note, "here")  # from here on the other is there too
         note("waiting")
         time.sleep(60)
     if case.startswith("blame "):

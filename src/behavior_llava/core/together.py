@@ -167,6 +167,7 @@ def work(function: Callable[[], Result]) -> Result | None:
 def _meet() -> _Crew:
     global _crew
     if os.environ["RANK"] != "0":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no trace: the first process says that it was stopped
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
     from torch.distributed.rendezvous import rendezvous
 
@@ -185,7 +186,6 @@ def _take_part(crew: _Crew) -> None:
     """Unseen and unheard, until the first process ends."""
     from transformers.utils import logging as transformers_logging
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no trace: the first process says that it was stopped
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     transformers_logging.disable_progress_bar()
