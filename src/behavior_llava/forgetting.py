@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 UNFINISHED = "forgetting.unfinished"
 """Lies in the run's folder from before the first removal until after the last."""
 
-DERIVED = ("report", "blift", "build", "collect")
+DERIVED = ("report", "journal", "blift", "build", "collect")
 """Folders that the next run makes again from what is left."""
 
 _HASH = re.compile(r"u_[0-9a-f]{10}")

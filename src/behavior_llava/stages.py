@@ -7,6 +7,7 @@ settings or inputs changed starts again and says why. pipeline.py says in which 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import shutil
@@ -18,15 +19,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 from pydantic import Field, model_validator
 
-from behavior_llava.core import chunks, together
+from behavior_llava.core import parquet, together
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, versions, write_json
 from behavior_llava.core.media import FrameStore
-from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Task
+from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Scoring, Task
 from behavior_llava.data import arms, blift, funnel, instruction, ledger, publishing, verbalizer
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
@@ -35,7 +37,8 @@ from behavior_llava.data.describing import Generate, Writer
 from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
 from behavior_llava.evaluation import benchmarks, evaluator, probing
-from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared
+from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared, Question
+from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models import auto, speech
 from behavior_llava.models.remote import RemoteModel
 from behavior_llava.models.speech import Recognizer
@@ -138,6 +141,7 @@ class Run:
     _states: dict[int, str] = field(default_factory=dict)
     _identities: dict[str, str] = field(default_factory=dict)
     _task_probes: dict[int, list[Probe]] = field(default_factory=dict)
+    _known_priors: dict[tuple[str, bool], dict[Scoring, tuple[Question, ...]]] = field(default_factory=dict)
     _writer: tuple[str, auto.VisionLanguageModel] | None = None
 
     def check(self, until: str) -> None:
@@ -875,34 +879,61 @@ class Run:
             inputs |= {task: folder_state(self.benchmark(tasks[task])) for task in settings.tasks}
         with self.stage(f"evaluate/seed{seed}/{name}", config, inputs) as (stage, facts):
             if facts is not None:
-                asked = self._asked(place, name, seed)
-                tables = []
-                for task in (tasks[key] for key in settings.tasks):
-                    prepared = self.prepared(task, task.test_split)
-                    for setting in settings.settings:
-                        if setting == "zero_shot" or task.modality != "text":
-                            tables.append(
-                                evaluator.ask(asked, prepared, setting, settings, stage.folder / "answers")
-                            )
-                posts = self._heldout(seed)
-                if posts:
-                    tables.append(
-                        evaluator.ask_behavior(
-                            asked, posts, settings, stage.folder / "answers", self._behaviors
-                        )
-                    )
-                for task in (tasks[key] for key in settings.finetune.tasks):
-                    for fraction in settings.finetune.fractions:
-                        tables.append(self._finetuned(place, name, seed, task, fraction, stage))
-                table = chunks.concat(tables)
-                chunks.write_table(stage.folder / "predictions.parquet", table)
-                facts["predictions"] = table.num_rows
+                tables = itertools.chain(
+                    [self._answers(place, name, seed)],
+                    (
+                        self._finetuned(place, name, seed, tasks[key], fraction, stage)
+                        for key in settings.finetune.tasks
+                        for fraction in settings.finetune.fractions
+                    ),
+                )
+                facts["predictions"] = parquet.write_tables(
+                    stage.folder / "predictions.parquet", PREDICTIONS, itertools.chain.from_iterable(tables)
+                )
         return stage
+
+    def _answers(self, place: str, name: str, seed: int) -> Iterator[pa.Table]:
+        """Those of an arm to all tasks, and what it predicts of held-out posts."""
+        settings, tasks = self.config.evaluate, benchmarks.all_tasks()
+        contests = [
+            evaluator.Contest(self.prepared(task, task.test_split), setting, self._priors(task))
+            for task in (tasks[key] for key in settings.tasks)
+            for setting in settings.settings
+            if setting == "zero_shot" or task.modality != "text"
+        ]
+        asked = self._asked(place, name, seed)
+        return evaluator.ask(
+            asked, contests, settings, self._journal(asked), self._heldout(seed), self._behaviors
+        )
+
+    def _journal(self, asked: Asked) -> Path:
+        """Apart from the stages: what a model answered outlives a change of what else is asked."""
+        return self.folder / "journal" / fingerprint(asked.weights)
+
+    def _priors(self, task: Task, *, is_trained: bool = False) -> dict[Scoring, tuple[Question, ...]]:
+        """Questions whose answers tell how likely each label of a task is anyway; kept for the other arms.
+
+        Args:
+            is_trained: on the task's training split.
+        """
+        if not task.labels:
+            return {}
+        key = (task.name, is_trained)
+        if key not in self._known_priors:
+            tested, count = self.prepared(task, task.test_split), self.config.evaluate.calibration_samples
+            without = (task.train_split,) if is_trained else ()
+            self._known_priors[key] = {
+                "content_free": (evaluator.content_free(tested, self.store),),
+                "split": evaluator.unlabeled(
+                    tested, self.benchmark(task), self.viewer, count=count, without=without
+                ),
+            }
+        return self._known_priors[key]
 
     def _asked(self, place: str, name: str, seed: int) -> Asked:
         return Asked(
-            model=self.load(place),
-            weights=auto.weights_hash(Path(place)) if Path(place).is_dir() else place,
+            load=partial(auto.load, place, self.store, device=self.config.device),
+            weights=self._identity(place),
             arm=name,
             seed=seed,
             describe={
@@ -941,7 +972,9 @@ class Run:
         kinds = self.config.build.kinds
         return {kind: verbalizer.behavior_of(kind, where="build.behaviors") for kind in kinds}
 
-    def _finetuned(self, place: str, name: str, seed: int, task: Task, fraction: float, stage: Stage) -> Any:
+    def _finetuned(
+        self, place: str, name: str, seed: int, task: Task, fraction: float, stage: Stage
+    ) -> Iterator[pa.Table]:
         settings = self.config.evaluate.finetune
         folder = stage.folder / "finetuned" / f"{task.name}-{fraction:g}"
         questions = self.prepared(task, task.train_split).questions
@@ -954,15 +987,9 @@ class Run:
             told = self._train(place, {"labels": share}, {"labels": 1.0}, settings.train, folder, seed, label)
             write_json(folder / "trained.json", told)
         asked = self._asked(str(folder / "model"), name, seed)
-        prepared = self.prepared(task, task.test_split)
-        return evaluator.ask(
-            asked,
-            prepared,
-            "finetuned",
-            self.config.evaluate,
-            stage.folder / "answers",
-            label_fraction=fraction,
-        )
+        prepared, priors = self.prepared(task, task.test_split), self._priors(task, is_trained=True)
+        contest = evaluator.Contest(prepared, "finetuned", priors, fraction)
+        return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked))
 
     # ---- report ----
 

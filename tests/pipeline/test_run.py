@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from behavior_llava.core.manifest import only_one
+from behavior_llava.core.manifest import fingerprint, only_one
 from behavior_llava.core.media import FrameStore
 from behavior_llava.data import blift
 from behavior_llava.models import auto
@@ -329,7 +329,8 @@ def stop_at(
 def test_killed_runs_end_with_the_bytes_of_an_undisturbed_one(
     finished: Finished, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    for name in ("train", "evaluate", "report"):
+    shuffled = fingerprint(auto.weights_hash(finished.run / "train" / "seed0" / "shuffled" / "model"))
+    for name in ("train", "evaluate", "journal", "report"):
         shutil.rmtree(finished.run / name)
 
     def begin() -> subprocess.Popen[str]:
@@ -341,8 +342,7 @@ def test_killed_runs_end_with_the_bytes_of_an_undisturbed_one(
     assert "train/seed0/content_only ..." in said
     assert not (finished.run / "train" / "seed0" / "content_only" / "manifest.json").exists()
 
-    answers = "evaluate/seed0/shuffled/answers/ekman6-*/000000.parquet"
-    code, said = stop_at(begin(), finished.run, answers, signal.SIGKILL)
+    code, said = stop_at(begin(), finished.run, f"journal/{shuffled}/*.jsonl", signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert "train/seed0/content_only continues" in said
     assert not (finished.run / "evaluate" / "seed0" / "shuffled" / "manifest.json").exists()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,18 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example, Media, Sample, Task
 from behavior_llava.data.behaviors import likes, replay
 from behavior_llava.data.viewing import Viewer
-from behavior_llava.evaluation import evaluator
+from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.evaluation.evaluator import (
     Asked,
+    Contest,
     EvaluateConfig,
     HeldOut,
     Prepared,
     Question,
     ask,
+    content_free,
     prepare,
+    unlabeled,
 )
 from behavior_llava.evaluation.scoring import answer_nll, score_labels
 from behavior_llava.evaluation.summary import PREDICTIONS
@@ -60,7 +64,7 @@ def task(samples: Sequence[Sample] = (), **changes: Any) -> Task:
     )
 
 
-NUMERIC = {"metric": "spearman", "labels": (), "chance": None}
+NUMERIC = {"metric": "spearman", "labels": (), "chance": None, "scoring": "expectation"}
 
 
 def questions(media: dict[str, Media], kind: Task) -> Prepared:
@@ -76,31 +80,17 @@ def questions(media: dict[str, Media], kind: Task) -> Prepared:
 
 def asked(model: VisionLanguageModel, **changes: Any) -> Asked:
     describe, verbalize = ({"image": text, "video": text} for text in (DESCRIBE, VERBALIZE))
-    return replace(Asked(model, "weights", "behavior", 0, describe, verbalize, SEPARATOR), **changes)
+    return replace(Asked(lambda: model, "weights", "behavior", 0, describe, verbalize, SEPARATOR), **changes)
 
 
-class Scorer:
-    """Notes what is scored; may be killed at a call, or give other numbers."""
-
-    def __init__(self, killed_at: int | None = None, scores: np.ndarray | None = None) -> None:
-        self.examples: list[Example] = []
-        self.calls, self.killed_at, self.scores = 0, killed_at, scores
-
-    def __call__(
-        self, model: VisionLanguageModel, examples: Sequence[Example], labels: Sequence[str]
-    ) -> np.ndarray:
-        if self.calls == self.killed_at:
-            raise KeyboardInterrupt
-        self.calls += 1
-        self.examples += examples
-        return score_labels(model, examples, labels) if self.scores is None else self.scores[: len(examples)]
+def answers(model: VisionLanguageModel, contests: Sequence[Contest], folder: Path) -> list[dict[str, Any]]:
+    tables = list(ask(asked(model), contests, CONFIG, folder))
+    assert all(table.schema == PREDICTIONS for table in tables)
+    return pa.concat_tables(tables).to_pylist()
 
 
-@pytest.fixture
-def scorer(monkeypatch: pytest.MonkeyPatch) -> Scorer:
-    found = Scorer()
-    monkeypatch.setattr(evaluator, "score_labels", found)
-    return found
+def of(rows: Sequence[dict[str, Any]], scoring: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["scoring"] == scoring]
 
 
 # ---- answers -----------------------------------------------------------------------------------------------
@@ -110,183 +100,220 @@ def test_the_answer_is_the_likeliest_label(
     tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
 ) -> None:
     prepared = questions(media, task())
-    table = ask(asked(tiny), prepared, "zero_shot", CONFIG, tmp_path)
-    assert table.schema == PREDICTIONS
+    rows = answers(tiny, [Contest(prepared, "zero_shot")], tmp_path)
     scores = score_labels(tiny, [question.example for question in prepared.questions], LABELS)
-    rows = table.to_pylist()
-    assert [json.loads(row["prediction"]) for row in rows] == [LABELS[best] for best in scores.argmax(1)]
-    assert [row["sample_id"] for row in rows] == ["s0", "s1", "s2", "s3", "s4"]
+    assert [row["scoring"] for row in rows] == ["sum"] * 5 + ["mean"] * 5
+    assert [json.loads(row["prediction"]) for row in of(rows, "sum")] == [
+        LABELS[best] for best in scores.argmax(1)
+    ]
+    lengths = [len(tiny.completion_ids(label, end=False)) for label in LABELS]
+    assert len(set(lengths)) > 1
+    assert [json.loads(row["prediction"]) for row in of(rows, "mean")] == [
+        LABELS[best] for best in (scores / lengths).argmax(1)
+    ]
+    for some in (of(rows, "sum"), of(rows, "mean")):
+        assert [row["sample_id"] for row in some] == ["s0", "s1", "s2", "s3", "s4"]
     assert {row["context"] for row in rows} == {None}
-    assert {(row["arm"], row["seed"], row["setting"], row["primary"]) for row in rows} == {
-        ("behavior", 0, "zero_shot", True)
-    }
-    assert {row["scoring"] for row in rows} == {"sum"}
+    assert {(row["arm"], row["seed"], row["setting"]) for row in rows} == {("behavior", 0, "zero_shot")}
+    assert {row["scoring"]: row["primary"] for row in rows} == {"sum": True, "mean": False}
     assert rows[0]["media_path"] == media["a"].path
+
+
+def test_the_task_says_which_way_is_primary(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    rows = answers(tiny, [Contest(questions(media, task(scoring="mean")), "zero_shot")], tmp_path)
+    assert {row["scoring"]: row["primary"] for row in rows} == {"sum": False, "mean": True}
+
+
+def test_what_is_likely_anyway_is_taken_out(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    prepared = questions(media, task())
+    grey = content_free(prepared, tiny.store)
+    others = (replace(prepared.questions[0], sample_id="train:1"), replace(grey, sample_id="train:2"))
+    contest = Contest(prepared, "zero_shot", {"content_free": (grey,), "split": others})
+    rows = answers(tiny, [contest], tmp_path)
+
+    def shares(items: Sequence[Question]) -> np.ndarray:
+        scores = score_labels(tiny, [item.example for item in items], LABELS)
+        return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+    tested = shares(prepared.questions)
+    for scoring, prior in (("content_free", shares([grey])[0]), ("split", shares(others).mean(axis=0))):
+        found = [json.loads(row["prediction"]) for row in of(rows, scoring)]
+        assert found == [LABELS[best] for best in (tested / prior).argmax(1)]
+    assert {row["sample_id"] for row in rows} == {"s0", "s1", "s2", "s3", "s4"}
+    assert {row["scoring"] for row in rows if row["primary"]} == {"sum"}
 
 
 def test_a_number_is_the_expectation_over_all_numbers(
     tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
 ) -> None:
     prepared = questions(media, task(**NUMERIC))
-    rows = ask(asked(tiny), prepared, "zero_shot", CONFIG, tmp_path).to_pylist()
+    rows = answers(tiny, [Contest(prepared, "zero_shot")], tmp_path)
     numbers = [f"{number:02d}" for number in range(100)]
     scores = score_labels(tiny, [question.example for question in prepared.questions], numbers)
-    for row, one in zip(rows, scores, strict=True):
-        value = json.loads(row["prediction"])
+    for expected, likeliest, one in zip(of(rows, "expectation"), of(rows, "argmax"), scores, strict=True):
+        value = json.loads(expected["prediction"])
         shares = np.exp(one) / np.exp(one).sum()
         assert 0 < value < 1
         assert value == pytest.approx(sum(share * n for n, share in enumerate(shares)) / 99, abs=1e-4)
-    assert {row["scoring"] for row in rows} == {"expectation"}
-
-
-@pytest.mark.parametrize(("peaks", "value"), [([0], 0.0), ([99], 1.0), ([0, 99], 0.5), ([33], 1 / 3)])
-def test_a_number_stays_within_its_ends(
-    tiny: VisionLanguageModel,
-    media: dict[str, Media],
-    tmp_path: Path,
-    scorer: Scorer,
-    peaks: list[int],
-    value: float,
-) -> None:
-    scorer.scores = np.full((2, 100), -2000.0)
-    scorer.scores[:, peaks] = -900.0
-    rows = ask(asked(tiny), questions(media, task(**NUMERIC)), "zero_shot", CONFIG, tmp_path).to_pylist()
-    assert [json.loads(row["prediction"]) for row in rows] == pytest.approx([value] * 5)
-
-
-# ---- what the model writes first ---------------------------------------------------------------------------
-
-
-class Writer:
-    """Stands for the model's generation."""
-
-    def __init__(self) -> None:
-        self.prompts: list[str] = []
-        self.tokens: list[int] = []
-
-    def __call__(self, examples: Sequence[Example], *, max_new_tokens: int) -> list[str]:
-        self.prompts += [example.prompt for example in examples]
-        self.tokens.append(max_new_tokens)
-        assert all(example.completion is None for example in examples)
-        return [f"A sky {n}.\n{SEPARATOR}\nNot {SEPARATOR}\n12 likes" for n, _ in enumerate(examples)]
+        assert json.loads(likeliest["prediction"]) == pytest.approx(one.argmax() / 99)
+    assert {row["scoring"]: row["primary"] for row in rows} == {"expectation": True, "argmax": False}
+    found = evaluator.answer(tiny, None, [question.example for question in prepared.questions])
+    assert [value for value, _ in found] == pytest.approx(
+        [json.loads(row["prediction"]) for row in of(rows, "expectation")], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
-    ("setting", "first"), [("zero_shot_described", DESCRIBE), ("zero_shot_verbalized", VERBALIZE)]
+    ("setting", "first"),
+    [
+        ("zero_shot", None),
+        ("finetuned", None),
+        ("zero_shot_described", DESCRIBE),
+        ("zero_shot_verbalized", VERBALIZE),
+    ],
 )
-def test_what_it_writes_comes_before_the_question_without_the_separator(
-    tiny: VisionLanguageModel,
-    media: dict[str, Media],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    scorer: Scorer,
-    setting: str,
-    first: str,
+def test_what_it_writes_comes_before_the_question(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path, setting: str, first: str | None
 ) -> None:
-    writer = Writer()
-    monkeypatch.setattr(tiny, "generate", writer)
     prepared = questions(media, task())
-    rows = ask(asked(tiny), prepared, setting, CONFIG, tmp_path).to_pylist()
-    assert writer.prompts == [first] * 5
-    assert set(writer.tokens) == {CONFIG.context_tokens}
-    assert rows[1]["context"] == f"A sky 1.\nNot {SEPARATOR}\n12 likes"
-    assert scorer.examples[1].prompt == f"{rows[1]['context']}\nwhat do viewers feel 1"
-    assert [example.media for example in scorer.examples] == [q.example.media for q in prepared.questions]
-
-
-@pytest.mark.parametrize("setting", ["zero_shot", "finetuned"])
-def test_nothing_is_written_where_the_question_is_asked_at_once(
-    tiny: VisionLanguageModel,
-    media: dict[str, Media],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    scorer: Scorer,
-    setting: str,
-) -> None:
-    writer = Writer()
-    monkeypatch.setattr(tiny, "generate", writer)
-    rows = ask(
-        asked(tiny), questions(media, task()), setting, CONFIG, tmp_path, label_fraction=0.1
-    ).to_pylist()
-    assert writer.prompts == []
-    assert scorer.examples[0].prompt == "what do viewers feel 0"
+    rows = answers(tiny, [Contest(prepared, setting, label_fraction=0.1)], tmp_path)
+    written = [None] * 5
+    if first is not None:
+        asked_first = [replace(one.example, prompt=first, completion=None) for one in prepared.questions]
+        written = tiny.generate(asked_first, max_new_tokens=CONFIG.context_tokens)
+    assert [row["context"] for row in of(rows, "sum")] == written
+    prompts = [
+        replace(one.example, prompt=one.example.prompt if text is None else f"{text}\n{one.example.prompt}")
+        for one, text in zip(prepared.questions, written, strict=True)
+    ]
+    assert [json.loads(row["prediction"]) for row in of(rows, "sum")] == [
+        LABELS[best] for best in score_labels(tiny, prompts, LABELS).argmax(1)
+    ]
     assert {row["label_fraction"] for row in rows} == {0.1}
 
 
-# ---- kept answers ------------------------------------------------------------------------------------------
+def test_a_text_is_asked_about_at_once(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    prepared = prepare(texts(["joy", "anger"]), tmp_path, "test", viewer(tmp_path), limit=None)
+    rows = answers(tiny, [Contest(prepared, "zero_shot_described")], tmp_path)
+    assert {row["context"] for row in rows} == {None}
+    assert {row["media_path"] for row in rows} == {None}
 
 
-def test_a_killed_evaluation_continues_to_the_same_answers(
+def test_all_tasks_of_a_benchmark_are_asked_in_one_go(
     tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = questions(media, task())
-    whole = ask(asked(tiny), prepared, "zero_shot_described", CONFIG, tmp_path / "whole")
-    monkeypatch.setattr(evaluator, "score_labels", Scorer(killed_at=2))
-    with pytest.raises(KeyboardInterrupt):
-        ask(asked(tiny), prepared, "zero_shot_described", CONFIG, tmp_path / "parts")
-    rest = Scorer()
-    monkeypatch.setattr(evaluator, "score_labels", rest)
-    assert ask(asked(tiny), prepared, "zero_shot_described", CONFIG, tmp_path / "parts").equals(whole)
-    assert [example.id for example in rest.examples] == ["mood:s4"]
-    assert ask(asked(tiny), prepared, "zero_shot_described", CONFIG, tmp_path / "parts").equals(whole)
-    assert rest.calls == 1
-
-
-def changed(prepared: Prepared, **fields: Any) -> Prepared:
-    """The last question with other fields."""
-    *others, last = prepared.questions
-    return replace(prepared, questions=(*others, replace(last, **fields)))
-
-
-def variants(model: VisionLanguageModel, base: Prepared) -> Iterator[tuple[str, dict[str, Any]]]:
-    last = base.questions[-1].example
-    assert last.media is not None
-    yield "weights", {"asked": asked(model, weights="other")}
-    yield "describe", {"asked": asked(model, describe="Tell.")}
-    yield "verbalize", {"asked": asked(model, verbalize="Tell.")}
-    yield "context_tokens", {"config": CONFIG.model_copy(update={"context_tokens": 7})}
-    yield "batch_size", {"config": CONFIG.model_copy(update={"batch_size": 3})}
-    yield "setting", {"setting": "zero_shot_verbalized"}
-    yield "fraction", {"label_fraction": 0.1}
-    yield "task version", {"prepared": replace(base, task=replace(base.task, version=2))}
-    yield "prompt", {"prepared": changed(base, example=replace(last, prompt="how do they feel"))}
-    yield "label", {"prepared": changed(base, label="anger")}
-    media = replace(last.media, sha256="ab" * 32)
-    yield "media", {"prepared": changed(base, example=replace(last, media=media))}
-    yield "one question less", {"prepared": replace(base, questions=base.questions[:-1])}
-
-
-def test_no_answer_is_given_to_another_question(
-    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path, scorer: Scorer
-) -> None:
-    base = questions(media, task())
-    usual = {
-        "asked": asked(tiny),
-        "prepared": base,
-        "setting": "zero_shot",
-        "config": CONFIG,
-        "folder": tmp_path,
-    }
-    ask(**usual)  # pyright: ignore[reportArgumentType]
-    seen = set()
-    for name, change in variants(tiny, base):
-        before = scorer.calls
-        prepared = change.get("prepared", base)
-        table = ask(**{**usual, **change})  # pyright: ignore[reportArgumentType]
-        assert scorer.calls - before == -(
-            -len(prepared.questions) // change.get("config", CONFIG).batch_size
-        ), name
-        assert table["sample_id"].to_pylist() == [question.sample_id for question in prepared.questions]
-        seen.add(name)
-    assert len(seen) == 12
-    before = scorer.calls
-    ask(**usual)  # pyright: ignore[reportArgumentType]
-    assert scorer.calls == before
+    gone: list[list[str]] = []
+    monkeypatch.setattr(
+        evaluator.answering,
+        "fill",
+        lambda load, weights, asks, rules, folder: gone.append([one.label for one in asks]),
+    )
+    kinds = [task(), task(name="mood_b"), task(name="other", benchmark="Other")]
+    contests = [
+        Contest(questions(media, kind), setting)
+        for kind in kinds
+        for setting in ("zero_shot", "zero_shot_described")
+    ]
+    with pytest.raises(ValueError, match="was not asked"):
+        list(ask(asked(tiny), contests, CONFIG, tmp_path))
+    assert gone == [
+        [
+            "behavior: Mood, zero_shot",
+            "behavior: Mood, zero_shot_described",
+            "behavior: Other, zero_shot",
+            "behavior: Other, zero_shot_described",
+        ]
+    ]
 
 
 def test_no_question_no_answer(tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path) -> None:
     prepared = replace(questions(media, task()), questions=(), missing={"media_missing": 5})
-    assert ask(asked(tiny), prepared, "zero_shot", CONFIG, tmp_path) == PREDICTIONS.empty_table()
+    assert answers(tiny, [Contest(prepared, "zero_shot")], tmp_path) == []
+
+
+# ---- what tells how likely a label is anyway ---------------------------------------------------------------
+
+
+def test_nothing_is_grey_and_alike_in_every_frame(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    picture = content_free(replace(questions(media, task()), questions=()), tiny.store)
+    assert picture.example.media is None
+    items = questions(media, task()).questions
+    for chosen, frames in ((items[:1], 0), (items[1:2] * 3 + items[:2], 2)):
+        prepared = replace(questions(media, task()), questions=chosen)
+        nothing = content_free(prepared, tiny.store).example
+        assert nothing.prompt == "what do viewers feel"
+        assert nothing.media is not None
+        assert len(nothing.media.times_s) == frames
+        shown = tiny.store.frames(nothing.media)
+        assert len(shown) == max(1, frames)
+        for one in shown:
+            assert set(np.asarray(one).ravel().tolist()) <= {127, 128, 129}
+        assert nothing.media == content_free(prepared, tiny.store).example.media
+
+
+def test_no_text_is_not_available(tmp_path: Path, tiny: VisionLanguageModel) -> None:
+    prepared = prepare(texts(["joy", "anger"]), tmp_path, "test", viewer(tmp_path), limit=None)
+    assert content_free(prepared, tiny.store).example.prompt == "N/A\n\nwhat mood has this text?"
+
+
+def split_task(
+    media: dict[str, Media], splits: dict[str, list[str]], labels: Sequence[str] = ("joy",)
+) -> Task:
+    def load(folder: Path, split: str) -> list[Sample]:
+        if split not in splits:
+            raise benchmarks.AbsentFileError("not there", remedy="get it")
+        return [
+            Sample(
+                id=name, label=label, media_path=media[name].path, media_kind=media[name].kind, cluster=None
+            )
+            for name, label in zip(splits[split], itertools.cycle(labels), strict=False)
+        ]
+
+    return task(load=load, splits=("train", "val", "test"))
+
+
+@pytest.mark.parametrize(
+    ("splits", "without", "expected"),
+    [
+        ({"test": ["a"], "train": ["a", "b"], "val": ["c", "clip"]}, (), {"val:c", "val:clip"}),
+        ({"test": ["a"], "train": ["a", "b"]}, (), {"train:b"}),
+        ({"test": ["a"], "train": ["a", "b"]}, ("train",), set()),
+        ({"test": ["a"], "train": ["b"], "val": ["a"]}, (), {"train:b"}),
+        ({"test": ["a"]}, (), set()),
+    ],
+)
+def test_other_samples_are_of_another_split_and_other_media(
+    media: dict[str, Media],
+    tmp_path: Path,
+    splits: dict[str, list[str]],
+    without: tuple[str, ...],
+    expected: set[str],
+) -> None:
+    kind = split_task(media, splits)
+    tested = prepare(kind, tmp_path, "test", viewer(tmp_path), limit=None)
+    found = unlabeled(tested, tmp_path, viewer(tmp_path), count=8, without=without)
+    assert {question.sample_id for question in found} == expected
+    assert all(question.label is None and question.example.completion is None for question in found)
+
+
+def test_which_other_samples_does_not_depend_on_their_labels(media: dict[str, Media], tmp_path: Path) -> None:
+    names = {"test": ["a"], "val": ["b", "c", "d", "clip"]}
+    found = []
+    for labels in (("joy",), ("joy", "anger"), (None,)):
+        kind = split_task(media, names, labels)  # pyright: ignore[reportArgumentType]
+        tested = prepare(
+            replace(kind, load=split_task(media, names).load), tmp_path, "test", viewer(tmp_path), limit=None
+        )
+        chosen = unlabeled(replace(tested, task=kind), tmp_path, viewer(tmp_path), count=2)
+        found.append([question.sample_id for question in chosen])
+    assert len(found[0]) == 2
+    assert found[0] == found[1] == found[2]
 
 
 # ---- what is asked -----------------------------------------------------------------------------------------
@@ -391,7 +418,8 @@ def test_behavior_that_cannot_be_read_is_null_and_stays(
             {"replay": {"replay": (0.5,) * 3}},
         ),
     ]
-    rows = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, behaviors).to_pylist()
+    tables = list(ask(asked(tiny), [], CONFIG, tmp_path, posts, behaviors))
+    rows = pa.concat_tables(tables).to_pylist()
     kinds = [(row["task"], row["sample_id"]) for row in rows]
     text, num_likes, shape = evaluator.heldout_tasks(posts, behaviors)
     assert kinds == [(text, "p1"), (num_likes, "p1"), (shape, "p1"), (text, "p2"), (text, "p3")]
@@ -403,5 +431,6 @@ def test_behavior_that_cannot_be_read_is_null_and_stays(
     assert [json.loads(row["label"]) for row in rows if row["task"] == text] == ["joy", "anger", "anger"]
     assert (rows[1]["prediction"], json.loads(rows[1]["label"])) == (None, 0.25)
     assert (rows[2]["prediction"], json.loads(rows[2]["label"])) == (None, [0.1, 0.9, 0.5])
-    again = evaluator.ask_behavior(asked(tiny), posts, CONFIG, tmp_path, behaviors)
-    assert again.equals(pa.Table.from_pylist(rows, schema=PREDICTIONS))
+    assert [table.to_pylist() for table in ask(asked(tiny), [], CONFIG, tmp_path, posts, behaviors)] == [
+        table.to_pylist() for table in tables
+    ]

@@ -158,9 +158,8 @@ def later_stages(run: Path, texts: list[str], posts: list[dict[str, Any]]) -> No
     ):
         (run / place).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"text": texts}), run / f"{place}.parquet", compression="zstd")
-    answers = run / "evaluate" / "seed0" / "shuffled" / "answers" / "heldout-1"
-    answers.mkdir(parents=True)
-    pq.write_table(pa.table({"text": texts}), answers / "000000.parquet")
+    (run / "journal" / "0123").mkdir(parents=True)
+    (run / "journal" / "0123" / "4567.jsonl").write_text(everything)
     (run / "report" / "media").mkdir(parents=True)
     (run / "report" / "index.html").write_text(everything)
     arm = run / "train" / "seed0" / "shuffled"

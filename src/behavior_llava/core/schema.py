@@ -25,6 +25,8 @@ P = TypeVar("P")
 
 AuthorKind = Literal["person", "bot", "deleted"]
 MediaKind = Literal["image", "video"]
+Scoring = Literal["sum", "mean", "content_free", "split", "expectation", "argmax", "generate"]
+"""How a model's answer is told; evaluation/deciding.py says how, and `generate` reads what it wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +426,8 @@ class Task:
         labels: the label vocabulary for choice tasks, in official order; empty for numeric and open tasks.
         answer: sample -> the completion a fine-tuned model learns.
         parse: generated text -> prediction; None where it cannot be read.
+        scoring: how the primary answer is made of the labels' log-probabilities; evaluation/deciding.py says
+            how. The others are secondary.
         best, chance: the best and the guesser's value of the metric; chance None where it is undefined.
         published: the paper's number (Behavior-LLaVA, zero-shot) where the task is the same; else None.
         low_level: True where the paper expects no change (objects, actions, scenes).
@@ -448,6 +452,7 @@ class Task:
     paper: bool = False
     published: float | None = None
     low_level: bool = False
+    scoring: Scoring = "sum"
     test_split: str = "test"
     train_split: str = "train"
     version: int = 1

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from daft import col, lit
 from pydantic import Field, model_validator
 
-from behavior_llava.core import chunks
+from behavior_llava.core import parquet
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
@@ -296,7 +296,7 @@ def _divide(folder: Path, config: BuildConfig) -> dict[str, int]:
         divided_rows = rows.to_arrow().select(_SELECTED.names).cast(_SELECTED)
         if divided_rows.num_rows != table.num_rows:
             raise RuntimeError(f"{file.name}: {table.num_rows} posts, {divided_rows.num_rows} with a split")
-        chunks.write_table(file, divided_rows)
+        parquet.write_table(file, divided_rows)
     counts = places.groupby("split").agg(col("id").count().alias("posts")).to_pydict()
     shutil.rmtree(found)
     return dict(sorted(zip(counts["split"], counts["posts"], strict=True)))
@@ -319,8 +319,8 @@ def _write(folder: Path, name: str, bucket: funnel.Bucket) -> int:
     posts = bucket.full_posts().sort("id").to_arrow().cast(POSTS)
     if posts.num_rows:
         comments = bucket.full_comments().sort(["post_id", "position", "id"]).to_arrow().cast(COMMENTS)
-        chunks.write_table(folder / "comments" / f"{name}.parquet", comments)
-        chunks.write_table(folder / "posts" / f"{name}.parquet", posts)
+        parquet.write_table(folder / "comments" / f"{name}.parquet", comments)
+        parquet.write_table(folder / "posts" / f"{name}.parquet", posts)
     return posts.num_rows
 
 

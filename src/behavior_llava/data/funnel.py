@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from daft import col, lit
 from pydantic import BaseModel, ValidationError
 
-from behavior_llava.core import chunks, discover
+from behavior_llava.core import discover, parquet
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import code_version, fingerprint
 from behavior_llava.core.schema import Filter
@@ -220,7 +220,7 @@ class Store:
         place = self.folder / f"{fingerprint([code_version(), self.mark, key])}.parquet"
         if not place.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            chunks.write_table(place, measured().to_arrow())
+            parquet.write_table(place, measured().to_arrow())
         return daft.from_arrow(pq.read_table(place))
 
 
@@ -351,7 +351,7 @@ def _write(folder: Path | None, step: Step, bucket: Bucket, tables: dict[str, da
         if folder is not None and rows.count_rows():
             place = folder / f"{step.place:02d}_{step.name}" / table
             place.mkdir(parents=True, exist_ok=True)
-            chunks.write_table(place / f"{bucket.name}.parquet", rows.sort("id").to_arrow())
+            parquet.write_table(place / f"{bucket.name}.parquet", rows.sort("id").to_arrow())
 
 
 def _pool(buckets: list[Bucket], fates: list[daft.DataFrame], tally: _Tally, scratch: Path) -> list[Bucket]:

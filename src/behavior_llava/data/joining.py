@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from behavior_llava.core import chunks
+from behavior_llava.core import parquet
 from behavior_llava.core.schema import COMMENTS, POSTS
 from behavior_llava.data.reading import COMMENTS_READ, POSTS_READ
 
@@ -151,8 +151,8 @@ def join(
     own = own.set_column(
         COMMENTS.get_field_index("position"), "position", pa.array(position.astype(np.int32))
     )
-    chunks.write_table(posts_to, posts.select(POSTS.names).cast(POSTS))
-    chunks.write_table(comments_to, own.select(COMMENTS.names).cast(COMMENTS))
+    parquet.write_table(posts_to, posts.select(POSTS.names).cast(POSTS))
+    parquet.write_table(comments_to, own.select(COMMENTS.names).cast(COMMENTS))
     known = int(pc.sum(pc.is_in(said["post_id"], value_set=found["id"].combine_chunks())).as_py() or 0)
     repeated, orphans, left_out = belonging - len(own), len(said) - known, known - belonging
     return Joined(len(posts), len(own), duplicates, repeated, orphans, left_out, *refused)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from behavior_llava.core import chunks
+from behavior_llava.core import parquet
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint, write_json
 from behavior_llava.data.reading import Piece
@@ -287,7 +287,7 @@ def save_saw(folder: Path, post_ids: Iterable[str], author_hashes: Iterable[str 
     keys = {post_key(value) for value in post_ids}
     keys |= {author_key(value) for value in author_hashes if value is not None}
     column = pa.array(sorted(map(bytes.fromhex, keys)), _SEEN.field("sha256").type)
-    chunks.write_table(folder / SAW, pa.table([column], schema=_SEEN))
+    parquet.write_table(folder / SAW, pa.table([column], schema=_SEEN))
 
 
 def models_that_saw(run: Path, keys: Iterable[str]) -> list[str]:

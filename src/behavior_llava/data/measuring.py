@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from behavior_llava.core import chunks, media
+from behavior_llava.core import media, parquet
 from behavior_llava.core.manifest import code_version, fingerprint
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import POSTS
@@ -116,7 +116,7 @@ def measure(
                 done.append(_completed(pa.Table.from_batches([batch]), paths, measured))
                 advance(len(rows))
             whole = pa.concat_tables([POSTS.empty_table(), *done])
-            chunks.write_table(folder / "posts" / part.name, whole)
+            parquet.write_table(folder / "posts" / part.name, whole)
             (folder / "joined" / "comments" / part.name).replace(folder / "comments" / part.name)
         measures.forget_others()
     return faults

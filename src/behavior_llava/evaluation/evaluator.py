@@ -4,42 +4,48 @@ Settings: `zero_shot` asks the question on the media alone; `zero_shot_described
 description first and asks with it in the context; `zero_shot_verbalized` lets it write a description and its
 viewers' likely reactions, within the same number of tokens; `finetuned` asks the plain question after
 training on a share of the labels. Choice tasks are answered by the log-probabilities of their labels, numeric
-ones by the expectation over the number tokens 00..99.
-
-Answers are kept chunk by chunk in folders named after the model's weights, the task and the prompts, so a
-killed evaluation continues and a changed model or prompt never meets an old answer.
+ones by those of the numbers 00..99; deciding.py makes answers of them in several ways, all of which are kept.
+What a model answered stands in a journal (answering.py), so a killed evaluation continues.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 from pydantic import Field
 
-from behavior_llava.core import chunks
+from behavior_llava.core import together
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import fingerprint
-from behavior_llava.core.progress import progress
-from behavior_llava.core.schema import Behavior, Example, MediaKind, Sample, Task, Value
+from behavior_llava.core.media import FrameStore, write_whole
+from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Sample, Scoring, Task, Value
 from behavior_llava.data.viewing import View, Viewer
-from behavior_llava.evaluation import benchmarks, metrics
-from behavior_llava.evaluation.scoring import answer_nll, score_labels
+from behavior_llava.evaluation import answering, benchmarks, deciding, metrics
+from behavior_llava.evaluation.answering import Answer, Ask, Asks, Rules
+from behavior_llava.evaluation.journal import Journal
+from behavior_llava.evaluation.scoring import Query, Scorer
 from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.training.trainer import TrainConfig
 
 Setting = Literal["zero_shot", "zero_shot_described", "zero_shot_verbalized"]
 
-NUMBERS = tuple(f"{number:02d}" for number in range(100))
-"""The answers of a numeric task. Source: memorability protocol of the paper (paper.md, Evaluation;
-benchmarks.md 22)."""
+CONTENT_FREE = "content-free"
+"""Names the sample without content."""
+CONTENT_FREE_TEXT = "N/A"
+"""Source: Zhao et al. 2021, https://arxiv.org/abs/2102.09690, section 5."""
+_GREY_SIDE = 336
 
 
 class FinetuneConfig(Config):
@@ -62,6 +68,9 @@ class EvaluateConfig(Config):
         benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
         primary: the setting the report opens with; fixed before arms are compared.
         context_tokens: what a model may write before it is asked, in both settings that let it write.
+        batch_size: questions at a time, fewer where memory does not hold them.
+        calibration_samples: how many samples of another split than the test's tell how likely each label is
+            anyway, for the scoring `split`; their labels are not looked at. 0 leaves it out.
         limit: samples a task; None for all. Held-out posts are asked all.
     """
 
@@ -71,6 +80,7 @@ class EvaluateConfig(Config):
     primary: Setting = "zero_shot_verbalized"
     context_tokens: int = Field(default=96, gt=0)
     batch_size: int = Field(default=48, gt=0)
+    calibration_samples: int = Field(default=64, ge=0)
     limit: int | None = None
     finetune: FinetuneConfig = FinetuneConfig()
 
@@ -146,17 +156,86 @@ def prepare(
         if isinstance(view, str):
             missing[view] = missing.get(view, 0) + 1
             continue
-        questions.append(_question(task, sample, view, None if groups is None else groups[sample.id]))
+        group = None if groups is None else groups[sample.id]
+        example = _example(task, sample, view)
+        questions.append(Question(sample.id, _cluster(sample, view), example, sample.label, group))
     return Prepared(task, tuple(questions), len(samples), missing, benchmarks.majority(task, samples))
 
 
-def _question(task: Task, sample: Sample, view: View | None, group: str | None) -> Question:
+def _example(task: Task, sample: Sample, view: View | None) -> Example:
+    """The question; with its answer where the sample's label is known."""
+    completion = None if sample.label is None else task.answer(sample)
     media = None if view is None else view.media()
-    example = Example(
-        f"{task.name}:{sample.id}", benchmarks.to_prompt(task, sample), task.answer(sample), media
+    return Example(f"{task.name}:{sample.id}", benchmarks.to_prompt(task, sample), completion, media)
+
+
+def _cluster(sample: Sample, view: View | None) -> str:
+    return sample.cluster or (view.sha256 if view is not None else sample.id)
+
+
+# ---- what tells how likely a label is anyway ---------------------------------------------------------------
+
+
+def unlabeled(
+    tested: Prepared, folder: Path, viewer: Viewer, *, count: int, without: Sequence[str] = ()
+) -> tuple[Question, ...]:
+    """Some questions on samples of another split than the one tested, on other media; no label is looked at.
+
+    Args:
+        count: the most; there are fewer where the benchmark has no more such samples.
+        without: splits that must not be used, such as one that was trained on.
+    """
+    task = tested.task
+    taken = {question.cluster for question in tested.questions}
+    left = [split for split in task.splits if split not in (task.test_split, *without)]
+    # training samples only where there is no validation split
+    for split in sorted(left, key=task.train_split.__eq__):
+        try:
+            samples = task.load(folder, split)
+        except benchmarks.AbsentFileError:
+            continue
+        order = np.random.default_rng(0).permutation(len(samples))[: 2 * count]
+        chosen = [replace(samples[number], label=None) for number in order]
+        items = [(sample.media_path, sample.media_kind) for sample in chosen]
+        views = viewer.views(items, label=f"reading {task.name} {split}")
+        found = [
+            Question(f"{split}:{sample.id}", cluster, _example(task, sample, view), None, None)
+            for sample, view in zip(chosen, views, strict=True)
+            if not isinstance(view, str) and (cluster := _cluster(sample, view)) not in taken
+        ]
+        if found:
+            return tuple(found[:count])
+    return ()
+
+
+def content_free(tested: Prepared, store: FrameStore) -> Question:
+    """The question on nothing: on a grey picture, on a video of as many grey frames as most have, or behind
+    "N/A" in place of a text.
+    """
+    task = tested.task
+    usual = Counter(
+        None if media is None else (media.kind, len(media.times_s))
+        for media in (question.example.media for question in tested.questions)
     )
-    cluster = sample.cluster or (view.sha256 if view is not None else sample.id)
-    return Question(sample.id, cluster, example, sample.label, group)
+    fields = {"text": CONTENT_FREE_TEXT} if task.modality == "text" else {}
+    prompt = benchmarks.to_prompt(task, Sample(id=CONTENT_FREE, label=None, fields=fields))
+    most = usual.most_common(1)[0][0] if usual else None
+    media = None if most is None else _grey(store, *most)
+    example = Example(f"{task.name}:{CONTENT_FREE}", prompt, None, media)
+    return Question(CONTENT_FREE, CONTENT_FREE, example, None, None)
+
+
+def _grey(store: FrameStore, kind: MediaKind, frames: int) -> Media:
+    picture = Image.new("RGB", (_GREY_SIDE, _GREY_SIDE), (128, 128, 128))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    path = store.file(digest, 0.0).with_name(f"{CONTENT_FREE}.png")
+    write_whole(path, content.getvalue())
+    media = Media(str(path), kind, digest, tuple(float(second) for second in range(frames)))
+    if kind == "video":
+        store.put(media, [picture] * frames)
+    return media
 
 
 # ---- asking ------------------------------------------------------------------------------------------------
@@ -167,13 +246,14 @@ class Asked:
     """Who is asked and how the prompts are made.
 
     Attributes:
+        load: gives the model; sent to every process that takes part.
         weights: hash of the model's weights.
         describe, verbalize: the two questions that let the model write before it is asked, by kind of media.
         separator: the template's line between description and behavior; it is taken out of what the model
             wrote.
     """
 
-    model: VisionLanguageModel
+    load: Callable[[], VisionLanguageModel]
     weights: str
     arm: str
     seed: int
@@ -182,123 +262,117 @@ class Asked:
     separator: str
 
 
+@dataclass(frozen=True)
+class Contest:
+    """One task in one setting.
+
+    Attributes:
+        priors: scoring -> questions whose answers tell how likely each label is anyway.
+    """
+
+    prepared: Prepared
+    setting: str
+    priors: Mapping[Scoring, Sequence[Question]] = field(default_factory=dict)
+    label_fraction: float | None = None
+
+
 def ask(
     asked: Asked,
-    prepared: Prepared,
-    setting: str,
+    contests: Sequence[Contest],
     config: EvaluateConfig,
     folder: Path,
-    *,
-    label_fraction: float | None = None,
-) -> pa.Table:
-    """The answers of one model to one task in one setting, as rows of PREDICTIONS.
+    posts: Sequence[HeldOut] = (),
+    behaviors: Mapping[str, Behavior[Any]] | None = None,
+) -> Iterator[pa.Table]:
+    """The answers of one model to everything, as rows of PREDICTIONS; a table a contest, and one of posts.
 
     Args:
-        folder: where finished chunks are kept.
+        folder: of the model's journal.
+        posts: held-out posts whose receivers' behavior is to be predicted.
+        behaviors: those of the posts' values, by kind.
     """
-    task = prepared.task
-    # the fraction too: two fine-tunings may come out with equal weights, and the answers carry their fraction
-    key = fingerprint(
-        [
-            asked.weights,
-            task.name,
-            task.version,
-            setting,
-            config.context_tokens,
-            config.batch_size,
-            asked.describe,
-            asked.verbalize,
-            label_fraction,
-        ]
-        + [
-            [question.sample_id, question.example.prompt, question.label, _seen(question.example)]
-            for question in prepared.questions
-        ]
+    rules = Rules(config.context_tokens, config.batch_size, asked.separator)
+    together_asked: dict[str, list[Ask]] = {}
+    of_contest = [_asks(asked, contest) for contest in contests]
+    for contest, asks in zip(contests, of_contest, strict=True):
+        label = f"{asked.arm}: {contest.prepared.task.benchmark}, {contest.setting}"
+        together_asked.setdefault(label, []).extend(ask for some in asks.values() for ask in some)
+    of_posts = [Ask(HELDOUT, 1, post.post_id, post.example, given=post.given) for post in posts]
+    if posts:
+        together_asked[f"{asked.arm}: behavior of held-out posts"] = of_posts
+    every = [Asks(label, tuple(asks)) for label, asks in together_asked.items()]
+    together.call(answering.fill, asked.load, asked.weights, every, rules, folder)
+    shared = {"arm": asked.arm, "seed": asked.seed}
+    with Journal(folder) as journal:
+        read = partial(answering.read, asked.weights, rules=rules, journal=journal)
+        for contest, asks in zip(contests, of_contest, strict=True):
+            rows = _rows(contest, {name: list(read(some)) for name, some in asks.items()})
+            yield pa.Table.from_pylist([row | shared for row in rows], PREDICTIONS)
+        for post, answer in zip(posts, read(of_posts), strict=True):
+            rows = _behavior_rows(post, answer, behaviors or {})
+            yield pa.Table.from_pylist([row | shared for row in rows], PREDICTIONS)
+
+
+_TESTED = "tested"
+
+
+def _asks(asked: Asked, contest: Contest) -> dict[str, list[Ask]]:
+    """The questions of the test split, and by scoring those that tell how likely each label is anyway."""
+    task = contest.prepared.task
+    labels = task.labels or deciding.NUMBERS
+    first = {"zero_shot_described": asked.describe, "zero_shot_verbalized": asked.verbalize}.get(
+        contest.setting
     )
-    place = folder / f"{task.name}-{setting}-{key}"
-    shared = {
-        "benchmark": task.benchmark,
-        "task": task.name,
-        "setting": setting,
-        "arm": asked.arm,
-        "seed": asked.seed,
-        "label_fraction": label_fraction,
-        "shots": 0,
-        "scoring": "sum" if task.labels else "expectation",
-        "primary": True,
-    }
 
-    def rows(chunk: list[Question]) -> pa.Table:
-        contexts = _contexts(asked, chunk, setting, config.context_tokens)
-        examples = [
-            question.example
-            if context is None
-            else replace(question.example, prompt=f"{context}\n{question.example.prompt}")
-            for question, context in zip(chunk, contexts, strict=True)
-        ]
-        answers = answer(asked.model, task.labels, examples)
-        found = []
-        for question, context, (prediction, text) in zip(chunk, contexts, answers, strict=True):
+    def ask(question: Question) -> Ask:
+        media = question.example.media
+        written = None if first is None or media is None else first[media.kind]
+        return Ask(task.name, task.version, question.sample_id, question.example, labels, written)
+
+    every = {_TESTED: contest.prepared.questions, **contest.priors}
+    return {name: [ask(question) for question in questions] for name, questions in every.items()}
+
+
+def _rows(contest: Contest, answers: Mapping[str, Sequence[Answer]]) -> Iterator[dict[str, Any]]:
+    task = contest.prepared.task
+    scores = {name: [one.scores for one in some if one.scores is not None] for name, some in answers.items()}
+    tested = scores.pop(_TESTED)
+    decided = deciding.choices(task.labels, tested, scores) if task.labels else deciding.numbers(tested)
+    for scoring, predictions in decided.items():
+        for question, answer, (prediction, text) in zip(
+            contest.prepared.questions, answers[_TESTED], predictions, strict=True
+        ):
             media = question.example.media
-            found.append(
-                {
-                    **shared,
-                    "sample_id": question.sample_id,
-                    "cluster": question.cluster,
-                    "prediction": json.dumps(prediction),
-                    "label": json.dumps(question.label),
-                    "group": question.group,
-                    "answer": text,
-                    "context": context,
-                    "media_path": None if media is None else media.path,
-                }
-            )
-        return pa.Table.from_pylist(found, schema=PREDICTIONS)
-
-    with progress(f"{asked.arm}: {task.name}, {setting}", len(prepared.questions)) as advance:
-        chunks.write(place, prepared.questions, rows, size=config.batch_size, done=advance)
-    return chunks.read(place, PREDICTIONS)
-
-
-def _seen(example: Example) -> list[Any] | None:
-    return None if example.media is None else [example.media.sha256, *example.media.times_s]
-
-
-def _contexts(asked: Asked, questions: Sequence[Question], setting: str, tokens: int) -> list[str | None]:
-    """What the model writes about each question's media before it is asked; None where it is asked at
-    once.
-    """
-    if setting in ("zero_shot", "finetuned") or questions[0].example.media is None:
-        return [None] * len(questions)
-    first = asked.describe if setting == "zero_shot_described" else asked.verbalize
-    media = [question.example.media for question in questions]
-    prompts = [
-        Example(question.sample_id, first["image" if item is None else item.kind], None, item)
-        for question, item in zip(questions, media, strict=True)
-    ]
-    texts = asked.model.generate(prompts, max_new_tokens=tokens)
-    return ["\n".join(line for line in text.split("\n") if line != asked.separator) for text in texts]
+            yield {
+                "benchmark": task.benchmark,
+                "task": task.name,
+                "setting": contest.setting,
+                "label_fraction": contest.label_fraction,
+                "shots": 0,
+                "scoring": scoring,
+                "primary": scoring == task.scoring,
+                "sample_id": question.sample_id,
+                "cluster": question.cluster,
+                "prediction": json.dumps(prediction),
+                "label": json.dumps(question.label),
+                "group": question.group,
+                "answer": text,
+                "context": answer.context,
+                "media_path": None if media is None else media.path,
+            }
 
 
 def answer(
     model: VisionLanguageModel, labels: Sequence[str] | None, examples: Sequence[Example]
 ) -> list[tuple[Any, str]]:
-    """(prediction, text shown to people) of every question.
+    """(prediction, text shown to people) of every question, asked at once and kept nowhere.
 
     Args:
         labels: of the task; None where its answers are numbers.
     """
-    is_choice, labels = bool(labels), labels or NUMBERS
-    scores = score_labels(model, examples, labels)
-    scores -= scores.max(axis=1, keepdims=True)
-    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    if is_choice:
-        return [
-            (labels[best], f"{labels[best]} ({row[best]:.2f})")
-            for row, best in zip(shares, shares.argmax(1), strict=True)
-        ]
-    expected = (shares * np.arange(len(NUMBERS))).sum(1) / (len(NUMBERS) - 1)
-    return [(round(float(value), 9), f"{100 * value:.1f}") for value in expected]
+    queries = [Query(example, tuple(labels or deciding.NUMBERS)) for example in examples]
+    scores = Scorer(model).scores(queries)
+    return deciding.choices(labels, scores, {})["sum"] if labels else deciding.numbers(scores)["expectation"]
 
 
 # ---- behaviour on held-out posts ---------------------------------------------------------------------------
@@ -321,86 +395,44 @@ class HeldOut:
     values: Mapping[str, Value]
 
 
-def ask_behavior(
-    asked: Asked,
-    posts: Sequence[HeldOut],
-    config: EvaluateConfig,
-    folder: Path,
-    behaviors: Mapping[str, Behavior[Any]],
-) -> pa.Table:
-    """How well the model predicts what the receivers of held-out posts did, as rows of PREDICTIONS.
-
-    Args:
-        behaviors: those of the posts' values, by kind.
-    """
-    key = fingerprint(
-        [asked.weights, asked.verbalize, config.context_tokens, config.batch_size]
-        + [
-            [post.post_id, post.example.prompt, post.example.completion, post.given, _seen(post.example)]
-            for post in posts
-        ]
-    )
-    place = folder / f"heldout-{key}"
-    shared = {
-        "benchmark": "heldout_posts",
-        "setting": "zero_shot",
-        "arm": asked.arm,
-        "seed": asked.seed,
-        "label_fraction": None,
-        "shots": 0,
-        "primary": False,
-    }
-
-    def rows(chunk: list[HeldOut]) -> pa.Table:
-        written = asked.model.generate(
-            [replace(post.example, completion=None) for post in chunk], max_new_tokens=config.context_tokens
-        )
-        losses = answer_nll(asked.model, [post.example for post in chunk], [post.given for post in chunk])
-        found: list[dict[str, Any]] = []
-        for post, text, loss in zip(chunk, written, losses, strict=True):
-            for task, scoring, prediction, label in _behavior_rows(post, text, loss, behaviors):
-                media = post.example.media
-                found.append(
-                    {
-                        **shared,
-                        "task": task,
-                        "scoring": scoring,
-                        "sample_id": post.post_id,
-                        "cluster": post.cluster,
-                        "prediction": None if prediction is None else json.dumps(prediction),
-                        "label": json.dumps(label),
-                        "group": None,
-                        "answer": text,
-                        "context": None,
-                        "media_path": None if media is None else media.path,
-                    }
-                )
-        return pa.Table.from_pylist(found, schema=PREDICTIONS)
-
-    with progress(f"{asked.arm}: behavior of held-out posts", len(posts)) as advance:
-        chunks.write(place, posts, rows, size=config.batch_size, done=advance)
-    return chunks.read(place, PREDICTIONS)
-
-
+HELDOUT = "heldout_posts"
 BEHAVIOR_TEXT = "heldout_behavior_text"
 
 
 def _behavior_rows(
-    post: HeldOut, text: str, loss: tuple[float, int], behaviors: Mapping[str, Behavior[Any]]
-) -> list[tuple[str, str, Any, Any]]:
-    """(task, scoring, prediction, label) for each part of each behaviour the post has."""
+    post: HeldOut, answer: Answer, behaviors: Mapping[str, Behavior[Any]]
+) -> Iterator[dict[str, Any]]:
+    """Rows for each part of each behaviour the post has."""
+    assert answer.text is not None
     # the description before the behavior is the seed's own; what receivers did is the same for all
     behaved = (post.example.completion or "").removeprefix(post.given)
-    rows: list[tuple[str, str, Any, Any]] = [(BEHAVIOR_TEXT, "sum", list(loss), behaved)]
+    found: list[tuple[str, str, Any, Any]] = [(BEHAVIOR_TEXT, "sum", answer.loss, behaved)]
     for kind, value in post.values.items():
-        read = behaviors[kind].read_back(text) or {}
+        read = behaviors[kind].read_back(answer.text) or {}
         for part, label in value.items():
             metric = behaviors[kind].metrics[part]
             if _can_be_scored(metric, label):
-                rows.append(
-                    (f"heldout_{part}", "generate", _comparable(metric, read.get(part), label), label)
-                )
-    return rows
+                said = _comparable(metric, read.get(part), label)
+                found.append((f"heldout_{part}", "generate", said, label))
+    media = post.example.media
+    for task, scoring, prediction, label in found:
+        yield {
+            "benchmark": HELDOUT,
+            "task": task,
+            "setting": "zero_shot",
+            "label_fraction": None,
+            "shots": 0,
+            "scoring": scoring,
+            "primary": False,
+            "sample_id": post.post_id,
+            "cluster": post.cluster,
+            "prediction": None if prediction is None else json.dumps(prediction),
+            "label": json.dumps(label),
+            "group": None,
+            "answer": answer.text,
+            "context": None,
+            "media_path": None if media is None else media.path,
+        }
 
 
 def _can_be_scored(metric: str, label: Any) -> bool:
@@ -437,7 +469,7 @@ def heldout_tasks(
                     media.setdefault(f"heldout_{part}", set()).add(kind_of_media)
     return {
         task: {
-            "benchmark": "heldout_posts",
+            "benchmark": HELDOUT,
             "metric": metric,
             "modality": "video" if media.get(task) == {"video"} else "image",
             "chance": _CHANCE.get(metric),

@@ -535,8 +535,8 @@ class VisionLanguageModel:
 
     def num_tokens(self, example: Example) -> tuple[int, int]:
         """How many tokens of words and of media stand in the row that `inputs` makes of an example and its
-        answer. No media are decoded: the sizes of pictures, which stand at the beginning of their files, and
-        where FACTS says so the times of frames tell.
+        answer, if it has one. No media are decoded: the sizes of pictures, which stand at the beginning of
+        their files, and where FACTS says so the times of frames tell.
 
         Each size met is counted once, on blank pictures of it, by the processor itself. Where the processor
         or its image processor has a formula for pictures, that is taken once it has agreed with so many
@@ -545,13 +545,13 @@ class VisionLanguageModel:
         Raises:
             MediaFault: the example's media is gone or broken.
         """
-        assert example.completion is not None
         if example.earlier:
             words = len(self.text_ids(example))
         else:  # the answer has been tokenized before (`num_supervised`); `inputs` makes sure it ends the row
             text = self._for_tokenizer(self._prefix_of(example))
             words = len(self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids)
-            words += len(self.completion_ids(example.completion, end=True))
+            if example.completion is not None:
+                words += len(self.completion_ids(example.completion, end=True))
         if example.media is None:
             return words, 0
         return words - sum(self.num_placeholders(example)), self._num_media_tokens(example.media)

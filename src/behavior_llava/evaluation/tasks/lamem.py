@@ -93,6 +93,7 @@ TASKS = (
         paper=True,
         # Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), memorability table, zero-shot.
         published=0.21,
+        scoring="expectation",
         test_split="test_1",
         train_split="train_1",
     ),

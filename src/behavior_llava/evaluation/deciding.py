@@ -1,0 +1,80 @@
+"""From how likely each label is to one answer, in every way people do it.
+
+Of labels: `sum` takes the likeliest, `mean` the likeliest by its tokens' mean, `content_free` and `split` the
+one that the picture made likeliest by comparison with how likely it is anyway: by an input without content
+(Zhao et al. 2021, https://arxiv.org/abs/2102.09690), or on the average over other samples of the benchmark,
+whose labels are not looked at (Zhou et al. 2023, https://arxiv.org/abs/2309.17249). Of numbers:
+`expectation` over all of them, `argmax` the likeliest.
+
+Which is a task's primary one is written in its file. The others stand beside it in the report.
+
+    Q questions · K labels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from behavior_llava.core.schema import Scoring
+from behavior_llava.evaluation.scoring import Scores
+
+NUMBERS = tuple(f"{number:02d}" for number in range(100))
+"""The answers of a numeric task. Source: memorability protocol of the paper (paper.md, Evaluation;
+benchmarks.md 22)."""
+
+
+def choices(
+    labels: Sequence[str], scores: Sequence[Scores], priors: Mapping[Scoring, Sequence[Scores]]
+) -> dict[Scoring, list[tuple[Any, str]]]:
+    """(label, text shown to people) of every question, by scoring.
+
+    Args:
+        scores: [Q], each of all K labels.
+        priors: `content_free`, `split` -> the scores that tell how likely each label is anyway; a scoring
+            without any is left out, and with it its answers.
+    """
+    if not scores:
+        return {name: [] for name in ("sum", "mean", *(name for name, found in priors.items() if found))}
+    sums = np.stack([one.log_probs for one in scores])
+    found: dict[Scoring, np.ndarray] = {"sum": sums, "mean": sums / scores[0].num_tokens}
+    for name, others in priors.items():
+        if others:
+            found[name] = sums - _log_prior(others)
+    return {name: [_best(labels, row) for row in values] for name, values in found.items()}
+
+
+def numbers(scores: Sequence[Scores]) -> dict[Scoring, list[tuple[Any, str]]]:
+    """(number 0..1, text shown to people) of every question over NUMBERS, by scoring."""
+    if not scores:
+        return {"expectation": [], "argmax": []}
+    shares = _shares(np.stack([one.log_probs for one in scores]))
+    values = np.arange(len(NUMBERS)) / (len(NUMBERS) - 1)
+    found: dict[Scoring, np.ndarray] = {
+        "expectation": shares @ values,
+        "argmax": values[shares.argmax(axis=1)],
+    }
+    return {
+        name: [(round(float(value), 9), f"{100 * value:.1f}") for value in of_questions]
+        for name, of_questions in found.items()
+    }
+
+
+def _log_prior(scores: Sequence[Scores]) -> np.ndarray:
+    """[K] log of the labels' mean share over some questions, up to a constant."""
+    log_shares = np.stack([one.log_probs for one in scores])
+    log_shares = log_shares - np.logaddexp.reduce(log_shares, axis=1, keepdims=True)
+    return np.logaddexp.reduce(log_shares, axis=0)
+
+
+def _best(labels: Sequence[str], values: np.ndarray) -> tuple[str, str]:
+    best = int(values.argmax())
+    return labels[best], f"{labels[best]} ({_shares(values[None])[0, best]:.2f})"
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Each row's share of what is likely: [Q, K], sums to 1."""
+    shares = np.exp(values - values.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
