@@ -50,14 +50,23 @@ def machine() -> dict[str, Any]:
     }
 
 
-def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every way, once a round: A B C, C B A, A B C, ... so that a slow minute meets all."""
+def in_turns(
+    ways: dict[str, Callable[[], object]], rounds: int, *, at_least_s: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds of every way, once a round: A B C, C B A, A B C, ... so that a slow minute meets all.
+
+    Args:
+        at_least_s: a short way is called again until its turn took so long, and the mean call counts: a
+            single one is as long as a hiccup of the machine.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in list(ways) if number % 2 == 0 else reversed(ways):
-            start = time.perf_counter()
-            ways[name]()
-            seconds[name].append(time.perf_counter() - start)
+            start, calls = time.perf_counter(), 0
+            while not calls or time.perf_counter() - start < at_least_s:
+                ways[name]()
+                calls += 1
+            seconds[name].append((time.perf_counter() - start) / calls)
     return seconds
 
 

@@ -228,7 +228,8 @@ def _evaluation(config: RunConfig, limit: int | None, size: Size) -> float | Non
         written = sum(setting != "zero_shot" for setting in asked) * (
             QUESTION_TOKENS + settings.context_tokens
         )
-        tokens += cells * samples * ((len(asked) + len(tuned)) * QUESTION_TOKENS + written)
+        others = settings.calibration_samples + 1 if task.labels else 0
+        tokens += cells * (samples + others) * ((len(asked) + len(tuned)) * QUESTION_TOKENS + written)
         # a learned token costs three times one that is read; the labels are about as many as the samples
         tokens += cells * 3 * sum(tuned) * samples * settings.finetune.train.epochs * QUESTION_TOKENS
     console.print(table)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from pydantic import Field, model_validator
 
@@ -36,7 +37,7 @@ from behavior_llava.data.data_card import CardFacts
 from behavior_llava.data.describing import Generate, Writer
 from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
-from behavior_llava.evaluation import benchmarks, evaluator, probing
+from behavior_llava.evaluation import benchmarks, contamination, evaluator, probing
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared, Question
 from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models import auto, speech
@@ -991,6 +992,55 @@ class Run:
         contest = evaluator.Contest(prepared, "finetuned", priors, fraction)
         return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked))
 
+    # ---- test samples in training data ----
+
+    def contaminated(self) -> Stage:
+        """Which test samples stand in what the arms were trained on."""
+        tasks, settings = self._asked_tasks(), self.config.evaluate
+        learned = {
+            f"{name} seed {seed}": self.arm(name, seed)
+            for seed in self.config.seeds
+            for name in self.trained_arms()
+        }
+        config = {
+            "tasks": {task.name: task.version for task in tasks},
+            "limit": self.limit,
+            "samples": settings.limit,
+            "check": contamination.settings(),
+        }
+        inputs: dict[str, Stage | str] = {"sandbox": self.fetched_sandbox(), **learned}
+        inputs["instruction"] = folder_state(self.instruction) if self._learns_instruction else "none"
+        if settings.benchmarks is not None:
+            inputs |= {task.name: folder_state(self.benchmark(task)) for task in tasks}
+        with self.stage("evaluate/contamination", config, inputs) as (stage, facts):
+            if facts is not None:
+                found = contamination.check(
+                    [self.prepared(task, task.test_split) for task in tasks],
+                    partial(self._learned_rows, learned),
+                    self.viewer,
+                )
+                parquet.write_table(stage.folder / "hits.parquet", found.hits)
+                facts |= found.facts
+        return stage
+
+    def _asked_tasks(self) -> list[Task]:
+        known, settings = benchmarks.all_tasks(), self.config.evaluate
+        return [known[name] for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks))]
+
+    @property
+    def _learns_instruction(self) -> bool:
+        """Whether instruction data were trained on: by a base made here, or beside the arms' rows."""
+        config = self.config
+        return config.model == "tiny" or (config.training.ratio > 0 and bool(self.trained_arms()))
+
+    def _learned_rows(self, learned: Mapping[str, Stage]) -> Iterator[tuple[str, Example]]:
+        """All rows that something was trained on, with the name of their data set."""
+        if self._learns_instruction:
+            for name, rows in self.instruction_rows().items():
+                yield from ((name, row) for row in rows)
+        for name, stage in learned.items():
+            yield from ((name, row) for row in blift.load(stage.folder / "examples.parquet"))
+
     # ---- report ----
 
     def reported(self) -> Stage:
@@ -1008,16 +1058,20 @@ class Run:
         inputs: dict[str, Stage | str] = {
             f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
         }
+        checked = inputs["contamination"] = self.contaminated()
         with self.stage("report", config, inputs) as (stage, facts):
             if facts is not None:
-                facts |= report.write(self._material(cells), self.config.report, stage.folder)
+                facts |= report.write(self._material(cells, checked), self.config.report, stage.folder)
         return stage
 
-    def _material(self, cells: dict[tuple[str, int], Stage]) -> report.Material:
+    def _material(self, cells: dict[tuple[str, int], Stage], checked: Stage) -> report.Material:
         tasks, questions, media = self._task_facts()
         trained = {cell: Path(self.trained(*cell)[0]).parent for cell in cells}
         shuffled = [self.arm(name, seed).manifest() for name, seed in cells if name == "shuffled"]
         collected = self.collected().manifest()
+        contaminated: dict[str, set[str]] = {}
+        for hit in pq.read_table(checked.folder / "hits.parquet").to_pylist():
+            contaminated.setdefault(hit["task"], set()).add(hit["sample_id"])
         return report.Material(
             title=self.config.name,
             primary=self.config.evaluate.primary,
@@ -1039,6 +1093,8 @@ class Run:
                 cell: measured(folder) for cell, folder in trained.items() if (folder / TRACKED).exists()
             },
             agreement=shuffled[0]["agreement"] if shuffled else {},
+            contaminated=contaminated,
+            contamination=checked.manifest(),
             costs=self._costs(),
             synthetic=self.sandbox is not None,
             notes=[

@@ -115,7 +115,8 @@ def test_summary_obeys_the_contract(summary: dict[str, Any]) -> None:
     assert summary["arms"] == list(ARMS)
     assert summary["synthetic"] is True
     assert {"schema", "arms", "results", "differences"} <= set(summary)
-    assert set(summary) - {"synthetic", "groups", "group_differences"} == {
+    clean = {"without_contamination", "without_contamination_differences"}
+    assert set(summary) - {"synthetic", "groups", "group_differences", *clean} == {
         "schema",
         "arms",
         "results",
@@ -156,6 +157,25 @@ def test_results_are_of_all_samples(summary: dict[str, Any]) -> None:
     assert groups == {
         (task, f"{kind}_combination") for task in ("emoset", "ekman6") for kind in ("seen", "unseen")
     }
+
+
+def test_test_samples_are_looked_for_in_training_data(finished: Finished, summary: dict[str, Any]) -> None:
+    folder = finished.run / "evaluate" / "contamination"
+    told = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert {name: task["samples"] for name, task in told["tasks"].items()} == dict.fromkeys(
+        (*MEDIA_TASKS, "imdb"), 16
+    )
+    assert told["unreadable"] == {"benchmark": {}, "training": {}}
+    assert told["media"] > 0
+    assert told["texts"] == 16
+    assert told["training_media"] > 100
+    hits = pq.read_table(folder / "hits.parquet").to_pylist()
+    by_task = {name: {hit["sample_id"] for hit in hits if hit["task"] == name} for name in told["tasks"]}
+    assert {name: len(found) for name, found in by_task.items()} == {
+        name: task["hits"] for name, task in told["tasks"].items()
+    }
+    again = {row["task"] for row in summary["without_contamination"]}
+    assert again == {name for name, found in by_task.items() if found}
 
 
 def test_every_comparison_is_there(summary: dict[str, Any]) -> None:

@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from behavior_llava.core.manifest import fingerprint
+from behavior_llava.models.auto import weights_hash
 from behavior_llava.training.trainer import COMPLETE, loss_curve
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +126,34 @@ def test_it_says_everything_once_and_reports(two: tuple[Path, str]) -> None:
     assert not list(folder.rglob("*.part"))
     finetuned = list(folder.glob("evaluate/seed0/*/finetuned/*/loss.json"))
     assert len(finetuned) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_questions_and_answer_as_one_does(
+    two: tuple[Path, str], small: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(two[0], folder)
+    for name in ("evaluate", "journal", "report"):
+        shutil.rmtree(folder / name)
+    alone = (*TORCHRUN[:-1], "1")
+    ended(launched("evaluate", folder, [*values(small, 2), "evaluate.finetune.tasks=[]"], alone))
+    for arm in ("shuffled", "behavior"):
+        weights = fingerprint(weights_hash(folder / "train" / "seed0" / arm / "model"))
+        shares, (whole,) = (list((place / "journal" / weights).iterdir()) for place in (two[0], folder))
+        assert len(shares) == 2
+        lines = [file.read_bytes().splitlines() for file in shares]
+        assert min(map(len, lines)) > 4
+        assert sorted(line for some in lines for line in some) == sorted(whole.read_bytes().splitlines())
+        first, other = (
+            pq.read_table(
+                place / "evaluate" / "seed0" / arm / "predictions.parquet",
+                filters=[("setting", "!=", "finetuned")],
+            )
+            for place in (two[0], folder)
+        )
+        assert first.num_rows > 64
+        assert first.drop_columns("media_path").equals(other.drop_columns("media_path"))
 
 
 @pytest.mark.slow

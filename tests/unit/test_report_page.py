@@ -250,7 +250,8 @@ def test_sections_come_in_order_and_tables_have_captions(summary):
     page = render(make_content(summary))
     heads = re.findall(r"<h2[^>]*>([^<]+)", page)
     assert heads == [
-        *("What was compared", "Results", "Differences", "Low-level tasks", "Charts", "Training"),
+        *("What was compared", "Results", "Differences", "Test samples in training data", "Low-level tasks"),
+        *("Charts", "Training"),
         *("What the filters left", "Predicting behavior", "Samples", "Cost", "Config"),
     ]
     assert page.index('class="claim"') < page.index("<h2")
@@ -262,6 +263,58 @@ def test_sections_come_in_order_and_tables_have_captions(summary):
     assert all(attrs.get("alt") for tag, attrs in found if tag == "img")
     ids = [attrs["id"] for _, attrs in found if "id" in attrs]
     assert len(ids) == len(set(ids))
+
+
+FACTS = {
+    "tasks": {"emotion": {"samples": 40, "hits": 0}, "topic": {"samples": 40, "hits": 0}},
+    "media": 1234,
+    "texts": 20,
+    "training_media": 5,
+    "training_rows": 70,
+    "plain": {"benchmark": 0, "training": 3},
+    "unreadable": {"benchmark": {}, "training": {}},
+    "short_texts": 0,
+}
+
+
+def test_page_says_what_was_looked_for_in_training_data(summary):
+    assert "Nobody looked whether" in Tags(render(make_content(summary))).text
+    page = Tags(render(make_content(summary, contamination=FACTS))).text
+    said = "No hit among 1,234 media and 20 texts of the test splits, against 5 media and 70 rows"
+    assert said in page
+    assert "Not compared" not in page
+    untold = {"benchmark": {"image_broken": 1}, "training": {"media_missing": 2, "video_broken": 1}}
+    facts = {**FACTS, "unreadable": untold, "short_texts": 6, "plain": {"benchmark": 7, "training": 0}}
+    page = Tags(render(make_content(summary, contamination=facts))).text
+    assert "Not compared: 4 media could not be read; 7 test media have too little" in page
+    assert "6 texts have too few words" in page
+
+
+def test_page_shows_scores_with_and_without_hits():
+    hits = {"emotion": [f"s{item}" for item in range(0, 40, 5)], "topic": [f"s{item}" for item in range(40)]}
+    checked = summarize(make_rows(), make_tasks(), ARMS, Config(draws=200, flips=2000), contaminated=hits)
+    facts = {**FACTS, "tasks": {"emotion": {"samples": 40, "hits": 8}, "topic": {"samples": 40, "hits": 40}}}
+    page = render(make_content(checked, contamination=facts))
+    part = page[page.index('id="contamination"') : page.index('id="low-level"')]
+    assert "48 test samples are hits" in part
+    lines = [Tags(line).text for line in re.findall(r'<tr><th scope="row">.*?</tr>', part, flags=re.S)]
+    assert len(lines) == 2 * len(ARMS)
+    for arm in ARMS:
+        rows = [
+            next(
+                row
+                for row in checked[where]
+                if (row["task"], row["arm"], row["seed"]) == ("emotion", arm, None)
+            )
+            for where in ("results", "without_contamination")
+        ]
+        with_hits, without = (f"{tables.number(row['value'])}" for row in rows)
+        (line,) = [line for line in lines if line.startswith("emotion") and f"40{arm}" in line]
+        assert line.startswith("emotionaccuracy8 of 40")
+        assert line.index(with_hits) < line.rindex(without)
+        (line,) = [line for line in lines if line.startswith("topic") and f"40{arm}" in line]
+        assert "40 of 40" in line
+        assert "undefined" in line
 
 
 def test_every_chart_is_there_and_says_what_it_shows(summary):

@@ -330,3 +330,36 @@ def test_a_table_without_a_column_is_refused():
     table = pa.Table.from_pylist(world(), schema=PREDICTIONS).drop_columns(["cluster"])
     with pytest.raises(UserError, match="lack the columns cluster"):
         summarize(table, {"t": task()}, ARMS, QUICK)
+
+
+def test_scores_without_the_samples_in_training_data():
+    """12 of 20 right; without 4 samples, 3 of them right, 9 of 16 are."""
+    right = [item < 12 for item in range(20)]
+    found = rows("content_only", ["y"] * 20) + rows("behavior", ["x" if one else "y" for one in right])
+    hits = {"s000", "s001", "s002", "s019"}
+    plain = summarize(found, {"t": task()}, ARMS, QUICK)
+    assert plain["without_contamination"] == plain["without_contamination_differences"] == []
+    summary = summarize(
+        found, {"t": task()}, ARMS, QUICK, contaminated={"t": hits | {"never asked"}, "unknown": {"s1"}}
+    )
+    assert summary["results"] == plain["results"]
+    assert summary["differences"] == plain["differences"]
+    row = one(summary["without_contamination"], arm="behavior", seed=None)
+    assert (row["value"], row["n"], row["n_clusters"], row["hits"]) == (9 / 16, 16, 9, 4)
+    assert row["low"] < row["value"] < row["high"]
+    # the same as if they had never been asked
+    left = [one_row for one_row in found if one_row["sample_id"] not in hits]
+    apart = summarize(left, {"t": task(majority=1.0, listed=None)}, ARMS, QUICK)
+    assert [{**other, "hits": 4} for other in apart["results"]] == summary["without_contamination"]
+    differences = [{**other, "hits": 4, "p_holm": None} for other in apart["differences"]]
+    assert summary["without_contamination_differences"] == differences
+    assert one(differences, against="content_only", seed=0)["value"] == 9 / 16
+
+
+def test_where_every_sample_is_in_training_data_nothing_is_left_to_score():
+    found = rows("behavior", ["x", "y"])
+    summary = summarize(found, {"t": task()}, ARMS, QUICK, contaminated={"t": ["s000", "s001"]})
+    row = one(summary["without_contamination"], seed=None)
+    assert (row["value"], row["low"], row["unparsed"], row["n"], row["hits"]) == (None, None, None, 0, 2)
+    assert summary["without_contamination_differences"] == []
+    to_json(summary)

@@ -280,6 +280,20 @@ def decode_frames(path: Path, times_s: Sequence[float]) -> list[Image.Image]:
         return [video.frame(time_s) for time_s in times_s]
 
 
+def spread_frames(path: Path, *, step_s: float, most: int) -> Iterator[tuple[float, Image.Image]]:
+    """(time, frame) at the middles of equal parts of a video, one a `step_s` and at most so many.
+
+    Raises:
+        MediaFault: as `decode_frames`.
+    """
+    with _opened(path) as file, _Video(file) as video:
+        duration_s = video_duration_s(video.container)
+        parts = min(max(math.ceil(duration_s / step_s), 1), most)
+        for part in range(parts):
+            time_s = video.start_s + duration_s * (part + 0.5) / parts
+            yield time_s, video.frame(time_s)
+
+
 class _Video:
     """One video; `frame` for ascending times decodes no picture twice, and seeks only over key pictures."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,12 @@ class _Answers:
     predictions: tuple[Any, ...]
 
     def of_group(self, group: str) -> _Answers:
-        chosen = [item for item, name in enumerate(self.groups) if name == group]
+        return self._chosen([item for item, name in enumerate(self.groups) if name == group])
+
+    def without(self, samples: Collection[str]) -> _Answers:
+        return self._chosen([item for item, name in enumerate(self.samples) if name not in samples])
+
+    def _chosen(self, chosen: Sequence[int]) -> _Answers:
         return _Answers(
             samples=tuple(self.samples[item] for item in chosen),
             clusters=tuple(self.clusters[item] for item in chosen),
@@ -118,6 +123,7 @@ def summarize(
     config: Config | None = None,
     *,
     synthetic: bool = False,
+    contaminated: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """The `summary.json` contract as a dict.
 
@@ -128,6 +134,8 @@ def summarize(
         arms: in the order to show them; an arm without rows is listed and has no rows.
         config: None for the defaults.
         synthetic: True when any medium or receiver was simulated.
+        contaminated: task name -> ids of samples that stand in training data: the task is scored once more
+            without them, and `hits` says how many it were. None where nobody looked.
 
     Raises:
         UserError: a column is missing, an arm or a task is unknown, a sample is answered twice or has no
@@ -137,6 +145,7 @@ def summarize(
     contests = _contests(_table(predictions), tasks, arms)
     results, differences = [], []
     group_results, group_differences = [], []
+    clean_results, clean_differences = [], []
     for key in sorted(contests, key=_sort_key):
         runs = contests[key]
         task = tasks[key[1]]
@@ -152,6 +161,9 @@ def summarize(
             part = _score(key, _group_task(task, subset), subset, config)
             group_results += [{"group": group, **row} for row in _results(part, arms, coverage=False)]
             group_differences += [{"group": group, **row} for row in _differences(part, arms, config)]
+        clean = _without(scored, (contaminated or {}).get(key[1], ()), arms, config)
+        clean_results += clean[0]
+        clean_differences += clean[1]
     _adjust(differences)
     return _rounded(
         {
@@ -162,6 +174,8 @@ def summarize(
             "differences": differences,
             "groups": group_results,
             "group_differences": group_differences,
+            "without_contamination": clean_results,
+            "without_contamination_differences": clean_differences,
         }
     )
 
@@ -284,6 +298,28 @@ def _score(key: tuple[Any, ...], task: Mapping[str, Any], runs: Runs, config: Co
         },
         draws=dict(zip(names, drawn, strict=True)),
         clusters=answers[0].clusters,
+    )
+
+
+def _without(
+    scored: _Scored, hits: Collection[str], arms: Sequence[str], config: Config
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The results and differences without samples that stand in training data; none where there is no such
+    sample. Where no other is left, results are null and there are no differences.
+    """
+    answered = next(run.samples for by in scored.runs.values() for run in by.values())
+    found = set(answered) & set(hits)
+    if not found:
+        return [], []
+    if len(found) == len(answered):
+        unknown = dict.fromkeys(("value", "low", "high", "coverage", "unparsed", "majority"))
+        nothing = {**unknown, "n": 0, "n_clusters": 0, "hits": len(found)}
+        return [{**row, **nothing} for row in _results(scored, arms, coverage=False)], []
+    subset = {arm: {seed: run.without(found) for seed, run in by.items()} for arm, by in scored.runs.items()}
+    part = _score(scored.key, _group_task(scored.task, subset), subset, config)
+    return (
+        [{**row, "hits": len(found)} for row in _results(part, arms, coverage=False)],
+        [{**row, "hits": len(found)} for row in _differences(part, arms, config)],
     )
 
 

@@ -443,11 +443,15 @@ class VisionLanguageModel:
         return self.tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids
 
     def _for_tokenizer(self, text: str) -> str:
-        for word in self._processor_tokens:
-            if word not in self.tokenizer.get_vocab():
-                # a word that only the processor knows, for which it writes tokens
-                text = text.replace(word, self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+        for word in self._foreign_tokens:
+            text = text.replace(word, self.tokenizer.convert_ids_to_tokens(self.image_token_id))
         return text
+
+    @cached_property
+    def _foreign_tokens(self) -> list[str]:
+        """Words that only the processor knows, for which it writes tokens."""
+        known = self.tokenizer.get_vocab()
+        return [word for word in self._processor_tokens if word not in known]
 
     def num_supervised(self, example: Example) -> int:
         """How many tokens of the example are learned: its answer's and those of the earlier answers.

@@ -97,6 +97,7 @@ class PageContent:
         losses: (arm, seed) -> (step, loss).
         tracked: (arm, seed) -> (step, what was measured then by name; None where undefined).
         agreement: shuffled: what is compared -> share or correlation left; None where undefined.
+        contamination: the facts of evaluation/contamination.py; empty where nobody looked.
         costs: stage -> seconds of wall time.
         synthetic: True when any medium or receiver was simulated.
         opens_with: the setting shown before the others; None keeps the summary's order.
@@ -115,6 +116,7 @@ class PageContent:
     behavior_scores: Sequence[BehaviorScore] = ()
     samples: Sequence[SampleRow] = ()
     agreement: Mapping[str, float | None] = field(default_factory=dict)
+    contamination: Mapping[str, Any] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     synthetic: bool = False
     notes: Sequence[str] = ()
@@ -155,6 +157,8 @@ def render(content: PageContent) -> str:
         groups=tables.group_tables(summary, tasks),
         differences=tables.difference_tables(summary),
         group_differences=tables.difference_tables(summary, groups=True),
+        contamination=tables.contamination_words(content.contamination),
+        contaminated=tables.contamination_tables(summary),
         equivalence=tables.equivalence_lines(summary),
         radars=[_radar(setting, content) for setting in _settings(summary)],
         forests=[_forest(setting, content) for setting in _settings(summary)],
@@ -178,7 +182,7 @@ def _opened(summary: Mapping[str, Any], setting: str | None) -> dict[str, Any]:
     """The summary with one setting's rows before the others'."""
     return {
         name: sorted(rows, key=lambda row: row["setting"] != setting)
-        if name in ("results", "differences", "groups", "group_differences")
+        if name in ("results", "differences", "groups", "group_differences", "without_contamination")
         else rows
         for name, rows in summary.items()
     }

@@ -7,7 +7,7 @@ sample rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Material:
         tasks: task name -> what `summarize` needs to know; questions: task name -> the words asked.
         media: (task, sample id) -> the media shown.
         primary: the setting the page opens with, and that of the sample rows.
+        contaminated: task name -> samples that stand in training data; contamination: what was compared.
     """
 
     title: str
@@ -60,6 +61,8 @@ class Material:
     losses: Mapping[tuple[str, int], Sequence[tuple[int, float]]]
     tracked: Mapping[tuple[str, int], Sequence[tuple[int, Mapping[str, float | None]]]]
     agreement: Mapping[str, float | None]
+    contaminated: Mapping[str, Collection[str]]
+    contamination: Mapping[str, Any]
     costs: Mapping[str, float]
     synthetic: bool
     notes: Sequence[str]
@@ -70,7 +73,12 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
     table = pa.concat_tables([pq.read_table(path) for path in material.predictions])
     with progress("statistics", None) as advance:
         result = summary.summarize(
-            table, material.tasks, material.arms, config.statistics, synthetic=material.synthetic
+            table,
+            material.tasks,
+            material.arms,
+            config.statistics,
+            synthetic=material.synthetic,
+            contaminated=material.contaminated,
         )
         advance()
     (folder / "summary.json").write_text(summary.to_json(result), encoding="utf-8")
@@ -86,6 +94,7 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
         behavior_scores=_behavior_scores(result),
         samples=_samples(material, table, config.samples),
         agreement=material.agreement,
+        contamination=material.contamination,
         costs=material.costs,
         synthetic=material.synthetic,
         notes=material.notes,

@@ -200,6 +200,63 @@ def group_tables(summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, An
     ]
 
 
+def contamination_words(facts: Mapping[str, Any]) -> str | None:
+    """What was compared with training data, what was found and what could not be told; None where nobody
+    looked.
+    """
+    if not facts:
+        return None
+    hits = sum(task["hits"] for task in facts["tasks"].values())
+    many = "1 test sample is a hit" if hits == 1 else f"{hits:,} test samples are hits"
+    found = many if hits else "No hit"
+    said = (
+        f"{found} among {facts['media']:,} media and {facts['texts']:,} texts of the test splits, against "
+        f"{facts['training_media']:,} media and {facts['training_rows']:,} rows of training data."
+    )
+    unreadable = sum(sum(reasons.values()) for reasons in facts["unreadable"].values())
+    untold = [
+        f"{count:,} {words}"
+        for count, words in (
+            (unreadable, "media could not be read"),
+            (facts["plain"]["benchmark"], "test media have too little in them to be told from others"),
+            (facts["short_texts"], "texts have too few words of their own"),
+        )
+        if count
+    ]
+    return f"{said} Not compared: {'; '.join(untold)}." if untold else said
+
+
+def contamination_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every task with hits: its primary pooled scores with and without them, a line a setting and an arm."""
+    of_all = {_identity(row): row for row in summary["results"]}
+    found = []
+    for row in summary.get("without_contamination", ()):
+        if row["primary"] and row["seed"] is None:
+            whole = of_all[_identity(row)]
+            found.append(
+                {
+                    "task": contest_name(row),
+                    "setting": row["setting"],
+                    "metric": row["metric"],
+                    "arm": row["arm"],
+                    "hits": row["hits"],
+                    "n": whole["n"],
+                    "value": number(whole["value"]),
+                    "interval": bracket(whole["low"], whole["high"]),
+                    "value_without": number(row["value"]),
+                    "interval_without": bracket(row["low"], row["high"]),
+                }
+            )
+    return [
+        {"setting": setting, "lines": lines} for setting, lines in _by(found, lambda line: line["setting"])
+    ]
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = ("benchmark", "task", "setting", "label_fraction", "shots", "scoring", "primary", "arm", "seed")
+    return tuple(row[name] for name in names)
+
+
 def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> list[dict[str, Any]]:
     """One table a setting of the pooled primary differences; each line knows on which side of 0 it is.
 
