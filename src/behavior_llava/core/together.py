@@ -3,8 +3,8 @@
 `torchrun` and `accelerate launch` start the same command several times. `work` lets the first process run it
 as if it were alone; the others wait, for as long as that takes, until it comes to a `call`: then all of them
 run one function side by side, in a process group that ends with it. Outside a call no process knows of the
-others, and nothing else in the program has to. Used by cli.py for every command, by stages.py for training and
-by evaluation/evaluator.py for asking.
+others, and nothing else in the program has to. Used by cli.py for every command, by stages.py for training
+and by evaluation/evaluator.py for asking.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def _scaled(details: NDArray[np.float32]) -> NDArray[np.float32]:
     scales = _scales()
     wide = details @ scales.transpose(1, 0, 2).reshape(SIDE, -1)
     tall = scales.transpose(0, 2, 1).reshape(-1, SIDE) @ wide
-    return tall.reshape(len(_CUTS), DETAIL_SIDE, len(_CUTS), DETAIL_SIDE)
+    return tall.astype(np.float32, copy=False).reshape(len(_CUTS), DETAIL_SIDE, len(_CUTS), DETAIL_SIDE)
 
 
 @cache
@@ -147,10 +147,13 @@ def _scales() -> NDArray[np.float32]:
     each = Image.fromarray(np.eye(SIDE, dtype=np.float32))
     return np.stack(
         [
-            each.resize(
-                (DETAIL_SIDE, SIDE),
-                Image.Resampling.BILINEAR,
-                (MARGIN * first, 0, SIDE - MARGIN * last, SIDE),
+            np.asarray(
+                each.resize(
+                    (DETAIL_SIDE, SIDE),
+                    Image.Resampling.BILINEAR,
+                    (MARGIN * first, 0, SIDE - MARGIN * last, SIDE),
+                ),
+                np.float32,
             )
             for first, last in _CUTS
         ]

@@ -8,6 +8,7 @@ that takes part; `read` gives the answers in order. Called by evaluator.py.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,7 +143,7 @@ def _place() -> tuple[int, int]:
     if not torch.distributed.is_initialized():
         return 0, 1
     if torch.cuda.is_available():
-        torch.cuda.set_device(torch.distributed.get_node_local_rank(fallback_rank=0))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 

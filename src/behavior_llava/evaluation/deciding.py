@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from behavior_llava.core.schema import Scoring
 from behavior_llava.evaluation.scoring import Scores
 
 NUMBERS = tuple(f"{number:02d}" for number in range(100))
@@ -27,8 +26,8 @@ benchmarks.md 22)."""
 
 
 def choices(
-    labels: Sequence[str], scores: Sequence[Scores], priors: Mapping[Scoring, Sequence[Scores]]
-) -> dict[Scoring, list[tuple[Any, str]]]:
+    labels: Sequence[str], scores: Sequence[Scores], priors: Mapping[str, Sequence[Scores]]
+) -> dict[str, list[tuple[Any, str]]]:
     """(label, text shown to people) of every question, by scoring.
 
     Args:
@@ -39,20 +38,20 @@ def choices(
     if not scores:
         return {name: [] for name in ("sum", "mean", *(name for name, found in priors.items() if found))}
     sums = np.stack([one.log_probs for one in scores])
-    found: dict[Scoring, np.ndarray] = {"sum": sums, "mean": sums / scores[0].num_tokens}
+    found: dict[str, np.ndarray] = {"sum": sums, "mean": sums / scores[0].num_tokens}
     for name, others in priors.items():
         if others:
             found[name] = sums - _log_prior(others)
     return {name: [_best(labels, row) for row in values] for name, values in found.items()}
 
 
-def numbers(scores: Sequence[Scores]) -> dict[Scoring, list[tuple[Any, str]]]:
+def numbers(scores: Sequence[Scores]) -> dict[str, list[tuple[Any, str]]]:
     """(number 0..1, text shown to people) of every question over NUMBERS, by scoring."""
     if not scores:
         return {"expectation": [], "argmax": []}
     shares = _shares(np.stack([one.log_probs for one in scores]))
     values = np.arange(len(NUMBERS)) / (len(NUMBERS) - 1)
-    found: dict[Scoring, np.ndarray] = {
+    found: dict[str, np.ndarray] = {
         "expectation": shares @ values,
         "argmax": values[shares.argmax(axis=1)],
     }

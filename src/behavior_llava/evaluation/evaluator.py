@@ -213,7 +213,7 @@ def content_free(tested: Prepared, store: FrameStore) -> Question:
     "N/A" in place of a text.
     """
     task = tested.task
-    usual = Counter(
+    usual: Counter[tuple[MediaKind, int] | None] = Counter(
         None if media is None else (media.kind, len(media.times_s))
         for media in (question.example.media for question in tested.questions)
     )
