@@ -67,6 +67,13 @@ def test_a_rows_length_is_known_before(
         assert bare <= words <= bare + 4 * max(1, model.num_images(row))
 
 
+def test_a_question_is_counted_without_an_answer(model: VisionLanguageModel, rows: list[Example]) -> None:
+    for row in (rows[0], rows[-2], rows[-1]):
+        asked = replace(row, completion=None)
+        expected = int(model.inputs([asked], supervise=False)["attention_mask"].sum())
+        assert sum(model.num_tokens(asked)) == expected < sum(model.num_tokens(row))
+
+
 def test_conversations_are_counted_whole(tiny: VisionLanguageModel, rows: list[Example]) -> None:
     earlier = (("what do viewers feel", "joy"), ("describe", "a happy sky"))
     row = replace(rows[0], earlier=earlier)

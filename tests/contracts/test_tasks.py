@@ -138,6 +138,8 @@ def declaration_is_sound(task: Task, folder: Path) -> None:
     assert 0 <= task.published <= 1
     if task.metric == "accuracy":
         assert task.chance == pytest.approx(1 / len(task.labels))
+    # a primary answer that every run has, whatever else of the benchmark is there
+    assert task.scoring in (("sum", "mean", "content_free") if task.labels else ("expectation", "argmax"))
 
 
 def parse_never_guesses(task: Task, folder: Path) -> None:
@@ -317,6 +319,12 @@ FAULTS: tuple[tuple[str, str, Callable[[Task], Task], Callable[[Task, Path], Non
         "label_missing",
         "ekman6",
         lambda task: dataclasses.replace(task, labels=task.labels[:-1]),
+        declaration_is_sound,
+    ),
+    (
+        "scoring_of_labels",
+        "lamem",
+        lambda task: dataclasses.replace(task, scoring="sum"),
         declaration_is_sound,
     ),
     (
