@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from behavior_llava.core.media import sha256
 from behavior_llava.core.schema import Media
@@ -39,19 +40,27 @@ def naive(part: np.ndarray, whole: np.ndarray) -> float:
     return float(max(target @ normed(whole, box) for box in boxes))
 
 
+def details(picture: Image.Image) -> np.ndarray:
+    gray = np.asarray(picture, np.float32)
+    return gray - np.asarray(ndimage.gaussian_filter(gray, copies.SIDE / 8), np.float32)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_all_cuts_at_once_equal_each_by_itself(seed: int) -> None:
-    first, other = (copies._details(picture(number)) for number in (seed, seed + 100))
-    cut = copies._details(picture(seed).crop((3, 0, 90, 93)).resize((copies.SIDE,) * 2))
-    for part, whole in ((first, other), (other, first), (cut, first), (first, cut)):
-        assert copies._best_inside(part, whole) == pytest.approx(naive(part, whole), abs=1e-5)
-    assert copies._best_inside(cut, first) > 0.95 > 0.6 > copies._best_inside(first, other)
+    first, other = picture(seed), picture(seed + 100)
+    cut = first.crop((3, 0, 90, 93)).resize((copies.SIDE,) * 2)
+    for one, two in ((first, other), (cut, first)):
+        expected = max(naive(details(one), details(two)), naive(details(two), details(one)))
+        assert copies.Cuts(one).likeness(copies.Cuts(two)) == pytest.approx(expected, abs=1e-4)
+        assert copies.Cuts(two).likeness(copies.Cuts(one)) == pytest.approx(expected, abs=1e-4)
+    assert copies.Cuts(cut).likeness(copies.Cuts(first)) > 0.95
+    assert copies.Cuts(first).likeness(copies.Cuts(other)) < 0.6
 
 
 def test_nothing_is_like_nothing() -> None:
-    flat = Image.new("L", (copies.SIDE,) * 2, 80)
-    assert copies.similarity(flat, flat) == 0.0
-    assert copies.similarity(flat, picture(1)) == 0.0
+    flat = copies.Cuts(Image.new("L", (copies.SIDE,) * 2))
+    assert flat.likeness(flat) == 0.0
+    assert flat.likeness(copies.Cuts(picture(1))) == 0.0
 
 
 def test_a_file_that_is_gone_leaves_the_others(tmp_path: Path) -> None:

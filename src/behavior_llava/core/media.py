@@ -21,7 +21,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -280,8 +280,13 @@ def decode_frames(path: Path, times_s: Sequence[float]) -> list[Image.Image]:
         return [video.frame(time_s) for time_s in times_s]
 
 
-def spread_frames(path: Path, *, step_s: float, most: int) -> Iterator[tuple[float, Image.Image]]:
+def spread_frames(
+    path: Path, *, step_s: float, most: int, numbers: Collection[int] | None = None
+) -> Iterator[tuple[float, Image.Image]]:
     """(time, frame) at the middles of equal parts of a video, one a `step_s` and at most so many.
+
+    Args:
+        numbers: the parts that are wanted, from 0; None for all.
 
     Raises:
         MediaFault: as `decode_frames`.
@@ -290,6 +295,8 @@ def spread_frames(path: Path, *, step_s: float, most: int) -> Iterator[tuple[flo
         duration_s = video_duration_s(video.container)
         parts = min(max(math.ceil(duration_s / step_s), 1), most)
         for part in range(parts):
+            if numbers is not None and part not in numbers:
+                continue
             time_s = video.start_s + duration_s * (part + 0.5) / parts
             yield time_s, video.frame(time_s)
 

@@ -8,7 +8,8 @@ In: media files. Out: of every frame that is compared its difference hash and a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -43,16 +44,22 @@ DETAILS = [MARGIN, STEPS, DETAIL_SIDE]
 """What the results of `look` and of `compare` depend on beside the file."""
 
 
-def _pictures(item: Media) -> list[Image.Image]:
-    """The frames of a file that are compared, in gray and of one size."""
+def _pictures(item: Media, numbers: Collection[int] | None = None) -> dict[int, Image.Image]:
+    """The frames of a file that are compared, or those of them with these numbers, in gray and of one size.
+
+    Raises:
+        MediaFault: as `look`.
+    """
     if media.sha256(Path(item.path)) != item.sha256:
         raise MediaFault("media_changed")
     if item.kind == "image":
         frames: Iterable[Image.Image] = [media.open_image(Path(item.path), side=SIDE)]
     else:
-        spread = media.spread_frames(Path(item.path), step_s=STEP_S, most=MAX_FRAMES)
+        spread = media.spread_frames(Path(item.path), step_s=STEP_S, most=MAX_FRAMES, numbers=numbers)
         frames = (frame for _, frame in spread)
-    return [frame.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for frame in frames]
+    names = itertools.count() if numbers is None else sorted(numbers)
+    small = (frame.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for frame in frames)
+    return dict(zip(names, small, strict=False))
 
 
 def look(path: str, kind: MediaKind, sha256: str) -> list[Look]:
@@ -63,7 +70,7 @@ def look(path: str, kind: MediaKind, sha256: str) -> list[Look]:
     """
     return [
         (media.dhash(one), media.dhash(ImageOps.mirror(one)), sketch(one))
-        for one in _pictures(Media(path, kind, sha256))
+        for one in _pictures(Media(path, kind, sha256)).values()
     ]
 
 
@@ -78,35 +85,55 @@ def compare(ours: Media, others: Sequence[tuple[Media, Sequence[Pair]]]) -> list
     Raises:
         MediaFault: as `look`, of our file.
     """
-    own = _pictures(ours)
+    wanted = {(first, is_mirrored) for _, pairs in others for first, _, is_mirrored in pairs}
+    pictures = _pictures(ours, {number for number, _ in wanted})
+    if len(pictures) < len({number for number, _ in wanted}):
+        raise MediaFault("media_changed")
+    own = {
+        (number, is_mirrored): Cuts(ImageOps.mirror(pictures[number]) if is_mirrored else pictures[number])
+        for number, is_mirrored in wanted
+    }
     found: list[list[float] | str] = []
     for item, pairs in others:
         try:
-            other = _pictures(item)
+            pictures = _pictures(item, {second for _, second, _ in pairs})
+            other = {number: Cuts(picture) for number, picture in pictures.items()}
+            found.append(
+                [own[first, is_mirrored].likeness(other[second]) for first, second, is_mirrored in pairs]
+            )
         except MediaFault as fault:
             found.append(fault.reason)
-            continue
-        found.append(
-            [
-                similarity(ImageOps.mirror(own[first]) if is_mirrored else own[first], other[second])
-                for first, second, is_mirrored in pairs
-            ]
-        )
     return found
 
 
-def similarity(first: Image.Image, second: Image.Image) -> float:
-    """The correlation of two pictures' details, -1 to 1, wherever one lies in the other best.
+class Cuts:
+    """The details of a picture, whole and with everything cut off that may be.
 
-    Both pictures are gray and SIDE x SIDE.
+    Args:
+        picture: gray and SIDE x SIDE.
     """
-    ours, theirs = _details(first), _details(second)
-    return max(_best_inside(ours, theirs), _best_inside(theirs, ours))
+
+    def __init__(self, picture: Image.Image) -> None:
+        each = _scaled(_details(np.asarray(picture, np.float32)))
+        each -= each.mean(axis=1, keepdims=True)
+        lengths = np.linalg.norm(each, axis=1, keepdims=True)
+        self._each = np.divide(each, lengths, out=np.zeros_like(each), where=lengths > 0)
+
+    def likeness(self, other: Cuts) -> float:
+        """The correlation of two pictures' details, -1 to 1, wherever one lies in the other best; 0 where
+        one has none.
+        """
+        return float(max((self._each @ other._each[0]).max(), (other._each @ self._each[0]).max()))
 
 
-def _details(picture: Image.Image) -> NDArray[np.float32]:
-    gray = np.asarray(picture, np.float32)
-    return gray - np.asarray(ndimage.gaussian_filter(gray, SIDE / 8), np.float32)
+def _details(gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    return gray - _blur() @ gray @ _blur().T
+
+
+@cache
+def _blur() -> NDArray[np.float32]:
+    """What a column is multiplied with for its slow changes: [SIDE, SIDE]."""
+    return np.asarray(ndimage.gaussian_filter1d(np.eye(SIDE), SIDE / 8, axis=0), np.float32)
 
 
 def _is_plain(picture: Image.Image) -> bool:
@@ -116,29 +143,12 @@ def _is_plain(picture: Image.Image) -> bool:
     return bool(details[_BORDER:-_BORDER, _BORDER:-_BORDER].std() < MIN_DETAIL)
 
 
-def _best_inside(part: NDArray[np.float32], whole: NDArray[np.float32]) -> float:
-    """The best correlation of the part with what is left of the whole when something is cut off its sides."""
-    all_of_it = _CUTS.index((0, 0))
-    target = _scaled(part)[all_of_it, :, all_of_it]
-    target = target - target.mean()
-    length = float(np.linalg.norm(target))
-    if not length:
-        return 0.0
-    left = _scaled(whole)
-    left -= left.mean(axis=(1, 3), keepdims=True)
-    lengths = np.sqrt(np.einsum("ahbw,ahbw->ab", left, left))
-    alike = np.einsum("ahbw,hw->ab", left, target / length)
-    return float(np.divide(alike, lengths, out=np.zeros_like(alike), where=lengths > 0).max())
-
-
 def _scaled(details: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The details at DETAIL_SIDE with everything cut off that may be: [cuts of the height, height, cuts of
-    the width, width].
-    """
-    scales = _scales()
+    """The details at DETAIL_SIDE, whole in the first row and cut in the others: [cuts of both, pixels]."""
+    scales, cuts = _scales(), len(_CUTS)
     wide = details @ scales.transpose(1, 0, 2).reshape(SIDE, -1)
-    tall = scales.transpose(0, 2, 1).reshape(-1, SIDE) @ wide
-    return tall.astype(np.float32, copy=False).reshape(len(_CUTS), DETAIL_SIDE, len(_CUTS), DETAIL_SIDE)
+    tall = (scales.transpose(0, 2, 1).reshape(-1, SIDE) @ wide).reshape(cuts, DETAIL_SIDE, cuts, DETAIL_SIDE)
+    return np.ascontiguousarray(tall.transpose(0, 2, 1, 3), np.float32).reshape(cuts * cuts, -1)
 
 
 @cache
@@ -164,7 +174,8 @@ def sketch(picture: Image.Image) -> str:
     """The details as SKETCH_SIDE x SKETCH_SIDE signed bytes in hex; empty where there are next to none."""
     if _is_plain(picture):
         return ""
-    small = Image.fromarray(_details(picture)).resize((SKETCH_SIDE, SKETCH_SIDE), Image.Resampling.BOX)
+    details = _details(np.asarray(picture, np.float32))
+    small = Image.fromarray(details).resize((SKETCH_SIDE, SKETCH_SIDE), Image.Resampling.BOX)
     values = np.asarray(small, np.float32)
     values = values - values.mean()
     length = float(np.linalg.norm(values))

@@ -75,6 +75,8 @@ the most alike reach 0.58.
 """
 MAX_CANDIDATES = 8
 """Training media that one benchmark frame is compared with: those whose sketches are most alike."""
+MAX_FILMS = 4
+"""Of a benchmark medium so many training films are opened: those that show most of its views."""
 CHUNK = 512
 _BLOCK = 1 << 22
 _PAIRS = 1 << 18
@@ -87,7 +89,7 @@ def settings() -> dict[str, Any]:
     """What a result depends on beside the data."""
     return {
         "frames": copies.FRAMES,
-        "media": [*copies.DETAILS, MAX_DISTANCE, MIN_SKETCH, MIN_SIMILARITY, MAX_CANDIDATES],
+        "media": [*copies.DETAILS, MAX_DISTANCE, MIN_SKETCH, MIN_SIMILARITY, MAX_CANDIDATES, MAX_FILMS],
         "texts": [
             *(overlap.WORDS, overlap.SHARE, overlap.MIN_EQUAL_WORDS, overlap.MIN_OWN_SHARE),
             *(overlap.TEMPLATE_SAMPLES, overlap.TEMPLATE_SHARE),
@@ -443,14 +445,23 @@ class _Checking:
                     found.setdefault(ours, {}).setdefault(candidate.sha256, []).append((number, candidate))
         groups: list[tuple[str, list[list[tuple[int, _Candidate]]]]] = []
         for ours, others in found.items():
-            pictures = []
+            needed = needed_views(self._index.num_views[ours])
+            pictures, films = [], []
             for pairs in others.values():
-                if self._shown[ours].kind == pairs[0][1].media.kind == "image":
+                views = len({self._index.views[ours, number] for number, _ in pairs})
+                if views < needed:
+                    continue  # no hit, however alike they are
+                best = min(one for _, one in pairs)
+                if best.media.kind == "image":
                     pictures.append(pairs)
                 else:
-                    groups.append((ours, [pairs]))
-            if pictures:
+                    films.append((-views, best, pairs))
+            chosen = [pairs for *_, pairs in sorted(films)[:MAX_FILMS]]
+            if pictures and self._shown[ours].kind == "image":
                 groups.append((ours, pictures))
+            else:
+                chosen += pictures
+            groups += [(ours, [pairs]) for pairs in chosen]
         return groups
 
     def _hit(
