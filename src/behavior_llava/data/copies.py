@@ -127,7 +127,7 @@ class Cuts:
 
 
 def _details(gray: NDArray[np.float32]) -> NDArray[np.float32]:
-    return gray - _blur() @ gray @ _blur().T
+    return np.asarray(gray - _blur() @ gray @ _blur().T, np.float32)
 
 
 @cache
@@ -148,7 +148,7 @@ def _scaled(details: NDArray[np.float32]) -> NDArray[np.float32]:
     scales, cuts = _scales(), len(_CUTS)
     wide = details @ scales.transpose(1, 0, 2).reshape(SIDE, -1)
     tall = (scales.transpose(0, 2, 1).reshape(-1, SIDE) @ wide).reshape(cuts, DETAIL_SIDE, cuts, DETAIL_SIDE)
-    return tall.transpose(0, 2, 1, 3).reshape(cuts * cuts, -1).astype(np.float32)
+    return np.asarray(tall.transpose(0, 2, 1, 3), np.float32).reshape(cuts * cuts, -1)
 
 
 @cache
