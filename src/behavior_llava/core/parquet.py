@@ -22,15 +22,16 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """One Parquet file of tables that come one after the other, whole or not at all; the number of rows."""
-    part, count = path.with_suffix(f".{os.getpid()}.part"), 0
+    part, count, held = path.with_suffix(f".{os.getpid()}.part"), 0, 0
     waiting = [schema.empty_table()]
     with pq.ParquetWriter(part, schema, compression="zstd") as writer:
         for table in tables:
             count += table.num_rows
+            held += table.num_rows
             waiting.append(table)
-            if sum(one.num_rows for one in waiting) >= ROWS_A_GROUP:
+            if held >= ROWS_A_GROUP:
                 writer.write_table(pa.concat_tables(waiting))
-                waiting = [schema.empty_table()]
+                waiting, held = [schema.empty_table()], 0
         writer.write_table(pa.concat_tables(waiting))
     part.replace(path)
     return count

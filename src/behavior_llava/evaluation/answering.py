@@ -16,14 +16,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
-from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example
 from behavior_llava.evaluation.journal import Journal, Key
-from behavior_llava.evaluation.scoring import Query, Scorer, Scores, answer_nll
+from behavior_llava.evaluation.scoring import Query, Scorer, Scores, answer_nll, refuse_unless_memory
 from behavior_llava.models.auto import VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -303,7 +301,10 @@ class _Answerer:
             waiting = sorted(alike, key=lambda number: sum(self._model.num_tokens(examples[number])))
             while waiting:
                 some = waiting[: self._most]
-                if not _done(work, some, where=examples[some[0]].id):
+                try:
+                    work(some)
+                except (RuntimeError, MemoryError) as error:
+                    refuse_unless_memory(error, len(some), where=examples[some[0]].id)
                     self._most = len(some) // 2
                     log.warning("memory does not hold %d questions at a time: now %d", len(some), self._most)
                     if self._model.device.type == "cuda":
@@ -318,20 +319,3 @@ class _Answerer:
             frames = len(example.media.times_s) if example.media and self._model.facts.equal_frames else 0
             found.setdefault(frames, []).append(number)
         return list(found.values())
-
-
-def _done(work: Callable[[list[int]], None], numbers: list[int], where: str) -> bool:
-    """Whether memory held them; that of a single one it must."""
-    try:
-        work(numbers)
-    except (RuntimeError, MemoryError) as error:
-        if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
-            raise
-        if len(numbers) > 1:
-            return False
-        raise UserError(
-            "memory does not hold this question",
-            where=where,
-            remedy="show fewer frames, or use a larger GPU",
-        ) from error
-    return True

@@ -153,17 +153,30 @@ class Scorer:
                 return None
             return batch.scores()
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
-                raise
-            if len(rows) == 1:
-                raise UserError(
-                    "memory does not hold this question",
-                    where=rows[0][0].query.example.id,
-                    remedy="show fewer frames, or use a larger GPU",
-                ) from error
+            refuse_unless_memory(error, len(rows), where=rows[0][0].query.example.id)
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+
+def refuse_unless_memory(error: Exception, count: int, *, where: str) -> None:
+    """Returns where memory did not hold so many questions and may hold fewer.
+
+    Args:
+        where: the first of them.
+
+    Raises:
+        UserError: memory did not hold a single one.
+        Exception: the error itself, where it is another.
+    """
+    if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+        raise error
+    if count == 1:
+        raise UserError(
+            "memory does not hold this question",
+            where=where,
+            remedy="show fewer frames, or use a larger GPU",
+        ) from error
 
 
 _SHARE_OF_FREE = 0.6
