@@ -25,8 +25,12 @@ P = TypeVar("P")
 
 AuthorKind = Literal["person", "bot", "deleted"]
 MediaKind = Literal["image", "video"]
-Scoring = Literal["sum", "mean", "content_free", "split", "expectation", "argmax", "generate"]
-"""How a model's answer is told; evaluation/deciding.py says how, and `generate` reads what it wrote."""
+Scoring = Literal["sum", "mean", "content_free", "split", "expectation", "argmax", "generate", "judge"]
+"""How a model's answer is told; evaluation/deciding.py says how. `generate` reads what it wrote, and of that
+`judge` is another model's opinion (evaluation/judge.py).
+"""
+Answers = Literal["choice", "number", "text"]
+"""What answers a task: one of some labels, a number, or whatever the model writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,10 +401,13 @@ class Sample:
 
     Attributes:
         id: the benchmark's own id, or its path; never shown to a model.
-        media_path: None for a text task.
+        media_path: None for a text task, and where the file is not there.
         label: what `metric` compares with; None where the split's truth is not released.
         cluster: rows that share a media item share it; None for "its own".
-        fields: whatever else `to_example` needs.
+        choices: of which one is to be chosen, where these are the sample's own; empty where the task's labels
+            are.
+        fields: `text` stands before the question; `asked` takes the place of "{asked}" in it; whatever else
+            `answer` and `choose` need.
     """
 
     id: str
@@ -408,6 +415,7 @@ class Sample:
     media_path: str | None = None
     media_kind: MediaKind | None = None
     cluster: str | None = None
+    choices: tuple[str, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -417,21 +425,30 @@ class Task:
 
     Attributes:
         name: unique; "<benchmark>" or "<benchmark>_<part>".
-        metric: name of a metric in evaluation/metrics.py.
+        metric: name of the primary metric in evaluation/metrics.py; also: the other ones.
         modality: what is looked at.
         splits: the benchmark's own split names.
         load: (folder, split) -> samples in the official order; raises UserError where the folder is not in
             the official layout.
-        question: the words asked, the same for every sample.
-        labels: the label vocabulary for choice tasks, in official order; empty for numeric and open tasks.
+        question: the words asked, the same for every sample but for "{asked}".
+        labels: the label vocabulary for choice tasks, in official order; empty for the others, and where each
+            sample has its own choices.
+        answers: what answers it.
+        scale: the values that the answers 00 and 99 of a numeric task stand for; what is between them is
+            linear.
         answer: sample -> the completion a fine-tuned model learns.
         parse: generated text -> prediction; None where it cannot be read.
-        scoring: how the primary answer is made of the labels' log-probabilities; evaluation/deciding.py says
-            how. The others are secondary.
-        best, chance: the best and the guesser's value of the metric; chance None where it is undefined.
+        choose: (sample, log-probability of every choice) -> prediction, where it is more than the likeliest
+            choice; None where it is that.
+        scoring: how the primary answer is made of what the model gives; evaluation/deciding.py says how. The
+            others are secondary.
+        judged: what a judge is asked about a generated answer (evaluation/judge.py); empty for nothing.
+        best, chance: the best and the guesser's value of the metric; chance None where it is undefined. The
+            report shows chance on the split where the metric tells it (`Metric.chance`).
         published: the paper's number (Behavior-LLaVA, zero-shot) where the task is the same; else None.
         low_level: True where the paper expects no change (objects, actions, scenes).
         examples: (raw row as `load` meets it, hand-checked completion).
+        obtain, license: how one gets the files, and under which terms; for people.
     """
 
     name: str
@@ -447,6 +464,13 @@ class Task:
     best: float
     chance: float | None
     examples: Sequence[tuple[Any, str]]
+    obtain: str
+    license: str
+    answers: Answers = "choice"
+    scale: tuple[float, float] = (0.0, 1.0)
+    also: tuple[str, ...] = ()
+    choose: Callable[[Sample, Sequence[float]], Any] | None = None
+    judged: str = ""
     protocol: Literal["official", "paper", "ours"] = "official"
     format: Literal["official", "third_party", "ours"] = "official"
     paper: bool = False

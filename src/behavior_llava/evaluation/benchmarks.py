@@ -62,29 +62,43 @@ def folder_name(task: Task) -> str:
     return re.sub(r"[^a-z0-9]", "", task.benchmark.lower())
 
 
+ASKED = "{asked}"
+"""Where a question has the sample's own words."""
+
+
 def to_prompt(task: Task, sample: Sample) -> str:
-    """The user's words for one sample: the question, after the sample's text where the task has one.
+    """The user's words for one sample: the question, after the sample's text where it has one.
 
     Nothing else of a sample may enter: an id or a path can be the label (EmoSet's path is).
 
     Raises:
-        ValueError: a sample of a text task without a text.
+        ValueError: a sample of a text task without a text, or one without the words its question needs.
     """
-    if task.modality != "text":
-        return task.question
-    text = sample.fields.get("text")
-    if not text:
+    question, text = task.question, sample.fields.get("text")
+    if ASKED in question:
+        asked = sample.fields.get("asked")
+        if not asked:
+            raise ValueError(f"sample {sample.id} of {task.name} has nothing that is asked")
+        question = question.replace(ASKED, asked)
+    if text:
+        return f"{text}\n\n{question}"
+    if task.modality == "text":
         raise ValueError(f"sample {sample.id} of the text task {task.name} has no text")
-    return f"{text}\n\n{task.question}"
+    return question
+
+
+def choices(task: Task, sample: Sample) -> tuple[str, ...]:
+    """Of which one is to be chosen; empty where the task has no choices."""
+    return sample.choices or task.labels
 
 
 def check(task: Task, folder: Path) -> dict[str, Any]:
     """Counts of a benchmark's folder, for `tasks check`.
 
     Returns:
-        `splits`: per split `rows`, `labels` (label -> rows, in official order; empty for numeric and open
-        tasks; rows without a released label are in none), `media_found` and `media_missing` (None for text
-        tasks).
+        `splits`: per split `rows`, `labels` (label -> rows, in official order, a row with several labels in
+        each; empty for numeric and open tasks; rows without a released label are in none), `media_found` and
+        `media_missing` (None for text tasks).
         `absent`: the splits whose list is not in the folder.
 
     Raises:
@@ -98,7 +112,7 @@ def check(task: Task, folder: Path) -> dict[str, Any]:
         except AbsentFileError as error:
             absent[split] = error
             continue
-        counted = Counter(sample.label for sample in samples) if task.labels else Counter[Any]()
+        counted = Counter(one for sample in samples for one in _labels(sample)) if task.labels else Counter()
         found = sum(sample.media_path is not None for sample in samples)
         has_media = task.modality != "text"
         splits[split] = {
@@ -110,6 +124,24 @@ def check(task: Task, folder: Path) -> dict[str, Any]:
     if not splits:
         raise absent[task.test_split]
     return {"splits": splits, "absent": list(absent)}
+
+
+def _labels(sample: Sample) -> Sequence[Any]:
+    return sample.label if isinstance(sample.label, (list, tuple)) else [sample.label]
+
+
+def chance(task: Task, samples: Sequence[Sample], metric: str | None = None) -> float | None:
+    """What a guesser is expected to score on `samples`, by `metric` or else the task's own.
+
+    By the split's own labels and choices where the metric tells how; else what the task declares of its own
+    metric, and None of another.
+    """
+    name = metric or task.metric
+    known = [sample for sample in samples if sample.label is not None]
+    told = metrics.named(name).chance
+    if told is not None and known:
+        return told([sample.label for sample in known], [len(choices(task, sample)) for sample in known])
+    return task.chance if name == task.metric else None
 
 
 def majority(task: Task, samples: Sequence[Sample], metric: str | None = None) -> float | None:

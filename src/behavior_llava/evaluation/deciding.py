@@ -13,7 +13,7 @@ Which is a task's primary one is written in its file. The others stand beside it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,27 +26,45 @@ benchmarks.md 22)."""
 
 
 def choices(
-    labels: Sequence[str], scores: Sequence[Scores], priors: Mapping[str, Sequence[Scores]]
+    labels: Sequence[Sequence[str]],
+    scores: Sequence[Scores],
+    priors: Mapping[str, Sequence[Scores]],
+    choose: Callable[[int, Sequence[float]], Any] | None = None,
 ) -> dict[str, list[tuple[Any, str]]]:
-    """(label, text shown to people) of every question, by scoring.
+    """(prediction, text shown to people) of every question, by scoring.
 
     Args:
-        scores: [Q], each of all K labels.
+        labels: [Q], the choices of each question.
+        scores: [Q], each of all its K choices.
         priors: `content_free`, `split` -> the scores that tell how likely each label is anyway; a scoring
-            without any is left out, and with it its answers.
+            without any is left out, and with it its answers. Only where all questions have the same choices.
+        choose: (number of the question, values of its choices) -> prediction; None for the likeliest choice.
     """
-    if not scores:
-        return {name: [] for name in ("sum", "mean", *(name for name, found in priors.items() if found))}
-    sums = np.stack([one.log_probs for one in scores])
-    found: dict[str, np.ndarray] = {"sum": sums, "mean": sums / scores[0].num_tokens}
+    sums = [one.log_probs for one in scores]
+    found: dict[str, list[np.ndarray]] = {
+        "sum": sums,
+        "mean": [one.log_probs / one.num_tokens for one in scores],
+    }
     for name, others in priors.items():
         if others:
-            found[name] = sums - _log_prior(others)
-    return {name: [_best(labels, row) for row in values] for name, values in found.items()}
+            prior = _log_prior(others)
+            found[name] = [row - prior for row in sums]
+    return {
+        name: [
+            _chosen(number, labels[number], row, choose) for number, row in enumerate(values)
+        ]
+        for name, values in found.items()
+    }
 
 
-def numbers(scores: Sequence[Scores]) -> dict[str, list[tuple[Any, str]]]:
-    """(number 0..1, text shown to people) of every question over NUMBERS, by scoring."""
+def numbers(
+    scores: Sequence[Scores], scale: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, list[tuple[Any, str]]]:
+    """(number, text shown to people) of every question over NUMBERS, by scoring.
+
+    Args:
+        scale: what the first and the last of NUMBERS stand for.
+    """
     if not scores:
         return {"expectation": [], "argmax": []}
     shares = _shares(np.stack([one.log_probs for one in scores]))
@@ -55,8 +73,11 @@ def numbers(scores: Sequence[Scores]) -> dict[str, list[tuple[Any, str]]]:
         "expectation": shares @ values,
         "argmax": values[shares.argmax(axis=1)],
     }
+    low, high = scale
     return {
-        name: [(round(float(value), 9), f"{100 * value:.1f}") for value in of_questions]
+        name: [
+            (round(low + (high - low) * float(value), 9), f"{100 * value:.1f}") for value in of_questions
+        ]
         for name, of_questions in found.items()
     }
 
@@ -68,9 +89,15 @@ def _log_prior(scores: Sequence[Scores]) -> np.ndarray:
     return np.logaddexp.reduce(log_shares, axis=0)
 
 
-def _best(labels: Sequence[str], values: np.ndarray) -> tuple[str, str]:
+def _chosen(
+    number: int,
+    labels: Sequence[str],
+    values: np.ndarray,
+    choose: Callable[[int, Sequence[float]], Any] | None,
+) -> tuple[Any, str]:
     best = int(values.argmax())
-    return labels[best], f"{labels[best]} ({_shares(values[None])[0, best]:.2f})"
+    shown = f"{labels[best]} ({_shares(values[None])[0, best]:.2f})"
+    return labels[best] if choose is None else choose(number, values.tolist()), shown
 
 
 def _shares(values: np.ndarray) -> np.ndarray:

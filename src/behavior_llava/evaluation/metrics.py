@@ -40,6 +40,8 @@ class Metric:
         columns: (predictions, labels) -> numbers_NF; for a per-item metric the one column is the item scores.
         weighted: (numbers_NF, weights_ND) -> the metric of every resample, NaN where it is undefined.
         constant: labels -> the one answer that scores best without looking; None where there is none.
+        chance: (labels, how many choices each sample has) -> what a guesser is expected to score; None where
+            the labels do not tell.
         point: what "one point" is in the metric's unit (0.01 on a 0..1 scale); None where points say nothing.
     """
 
@@ -49,6 +51,7 @@ class Metric:
     columns: Callable[[Sequence[Any], Sequence[Any]], Array]
     weighted: Callable[[Array, Array], Array]
     constant: Callable[[Sequence[Any]], Any] | None = None
+    chance: Callable[[Sequence[Any], Sequence[int]], float | None] | None = None
     point: float | None = None
 
     def score(self, predictions: Sequence[Any], labels: Sequence[Any]) -> float | None:
@@ -108,6 +111,14 @@ def _most_common(labels: Sequence[Any]) -> Any:
     )
     # Ties by text, so that the baseline does not depend on the order of the rows.
     return min(counts, key=lambda one: (-counts[one], str(one)))
+
+
+def _guessed(labels: Sequence[Any], num_choices: Sequence[int]) -> float | None:
+    """The mean share of right choices; None where a sample has none to guess among."""
+    if not all(num_choices):
+        return None
+    right = [len(set(label)) if isinstance(label, (list, tuple)) else 1 for label in labels]
+    return float(np.mean([min(one, many) / many for one, many in zip(right, num_choices, strict=True)]))
 
 
 def _curve_correlations(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
@@ -387,6 +398,7 @@ _ALL = (
         columns=_hits,
         weighted=_mean,
         constant=_most_common,
+        chance=_guessed,
         point=0.01,
     ),
     Metric(

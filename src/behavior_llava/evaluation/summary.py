@@ -34,6 +34,7 @@ PREDICTIONS = pa.schema(
     [
         ("benchmark", pa.string()),
         ("task", pa.string()),
+        ("metric", pa.string()),
         ("setting", pa.string()),
         ("arm", pa.string()),
         ("seed", pa.int64()),
@@ -51,9 +52,9 @@ PREDICTIONS = pa.schema(
         ("media_path", pa.string()),
     ]
 )
-"""One row an answer. `prediction` (null = unparsed) and `label` are JSON; `cluster` is the media id."""
+"""One row an answer, and one more for every other metric. `prediction` (null = unparsed) and `label` are JSON; `cluster` is the media id."""
 
-CONTEST = ("benchmark", "task", "setting", "label_fraction", "shots", "scoring", "primary")
+CONTEST = ("benchmark", "task", "metric", "setting", "label_fraction", "shots", "scoring", "primary")
 """What two runs must share to be compared."""
 
 BEHAVIOR, SHUFFLED, CONTENT_ONLY, BASE = "behavior", "shuffled", "content_only", "base"
@@ -110,6 +111,7 @@ class _Scored:
     task: Mapping[str, Any]
     metric: Metric
     runs: Runs
+    majority: float | None
     columns: Mapping[tuple[str, int], Array]
     values: Mapping[tuple[str, int], float]
     draws: Mapping[tuple[str, int], Array]
@@ -129,8 +131,9 @@ def summarize(
 
     Args:
         predictions: rows of PREDICTIONS over all arms and seeds; columns beyond those are ignored.
-        tasks: task name -> benchmark, metric, modality, chance, majority (null where undefined), low_level,
-            published, listed (samples in the split; null where unknown).
+        tasks: task name -> benchmark, metric, modality, chance (null where undefined), low_level, published,
+            listed (samples in the split; null where unknown); `chance_by`: metric -> chance, for metrics
+            beside the task's own.
         arms: in the order to show them; an arm without rows is listed and has no rows.
         config: None for the defaults.
         synthetic: True when any medium or receiver was simulated.
@@ -148,7 +151,7 @@ def summarize(
     clean_results, clean_differences = [], []
     for key in sorted(contests, key=_sort_key):
         runs = contests[key]
-        task = tasks[key[1]]
+        task = _of_metric(tasks[key[1]], key[2])
         scored = _score(key, task, runs, config)
         results += _results(scored, arms, coverage=True)
         differences += _differences(scored, arms, config)
@@ -158,7 +161,7 @@ def summarize(
             subset = {
                 arm: {seed: run.of_group(group) for seed, run in by.items()} for arm, by in runs.items()
             }
-            part = _score(key, _group_task(task, subset), subset, config)
+            part = _score(key, task, subset, config)
             group_results += [{"group": group, **row} for row in _results(part, arms, coverage=False)]
             group_differences += [{"group": group, **row} for row in _differences(part, arms, config)]
         clean = _without(scored, (contaminated or {}).get(key[1], ()), arms, config)
@@ -276,6 +279,13 @@ def _check_same_items(key: tuple[Any, ...], runs: Runs) -> None:
             )
 
 
+def _of_metric(task: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    """The task as another metric than its own sees it."""
+    if metric == task["metric"]:
+        return task
+    return {**task, "metric": metric, "chance": task.get("chance_by", {}).get(metric)}
+
+
 # ---- scoring -----------------------------------------------------------------------------------------------
 
 
@@ -292,6 +302,7 @@ def _score(key: tuple[Any, ...], task: Mapping[str, Any], runs: Runs, config: Co
         task=task,
         metric=metric,
         runs=runs,
+        majority=metrics.majority(metric.name, labels),
         columns=dict(zip(names, columns, strict=True)),
         values={
             name: float(metric.weighted(column, ones)[0]) for name, column in zip(names, columns, strict=True)
@@ -316,21 +327,15 @@ def _without(
         nothing = {**unknown, "n": 0, "n_clusters": 0, "hits": len(found)}
         return [{**row, **nothing} for row in _results(scored, arms, coverage=False)], []
     subset = {arm: {seed: run.without(found) for seed, run in by.items()} for arm, by in scored.runs.items()}
-    part = _score(scored.key, _group_task(scored.task, subset), subset, config)
+    part = _score(scored.key, scored.task, subset, config)
     return (
         [{**row, "hits": len(found)} for row in _results(part, arms, coverage=False)],
         [{**row, "hits": len(found)} for row in _differences(part, arms, config)],
     )
 
 
-def _group_task(task: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
-    """The task as its sub-group sees it: the best constant answer is the sub-group's own."""
-    labels = next(run.labels for by in runs.values() for run in by.values())
-    return {**task, "majority": metrics.majority(task["metric"], [json.loads(label) for label in labels])}
-
-
 def _shared(scored: _Scored) -> dict[str, Any]:
-    benchmark, task, setting, label_fraction, shots, scoring, primary = scored.key
+    benchmark, task, _, setting, label_fraction, shots, scoring, primary = scored.key
     return {
         "benchmark": benchmark,
         "task": task,
@@ -368,7 +373,7 @@ def _results(scored: _Scored, arms: Sequence[str], *, coverage: bool) -> list[di
                     "coverage": n / listed if listed else None,
                     "unparsed": sum(silent) / len(silent),
                     "chance": task["chance"],
-                    "majority": task["majority"],
+                    "majority": scored.majority,
                 }
             )
     return rows
@@ -480,9 +485,10 @@ def _adjust(differences: list[dict[str, Any]]) -> None:
 
 def _sort_key(key: tuple[Any, ...]) -> tuple[Any, ...]:
     """Null before any value, primary before secondary."""
-    benchmark, task, setting, label_fraction, shots, scoring, primary = key
+    benchmark, task, metric, setting, label_fraction, shots, scoring, primary = key
     fraction = -1.0 if label_fraction is None else label_fraction
-    return setting, benchmark, task, not primary, fraction, -1 if shots is None else shots, scoring
+    shown_first = (setting, benchmark, task, not primary)
+    return *shown_first, fraction, -1 if shots is None else shots, metric, scoring
 
 
 def _rounded(value: Any) -> Any:

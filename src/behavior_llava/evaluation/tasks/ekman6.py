@@ -27,6 +27,7 @@ OBTAIN = (
     "get Ekman-6 through https://github.com/kittenish/Frame-Transformer-Network and give the folder that "
     "holds classInd.txt"
 )
+LICENSE = "none stated; linked from https://github.com/kittenish/Frame-Transformer-Network"
 
 
 def load(folder: Path, split: str) -> list[Sample]:
@@ -59,6 +60,8 @@ TASKS = (
             ({"classInd.txt": _CLASSES, "testlist01.txt": "joy/1203\n"}, "joy"),
             ({"classInd.txt": _CLASSES, "testlist01.txt": "surprise/77\n"}, "surprise"),
         ),
+        obtain=OBTAIN,
+        license=LICENSE,
         paper=True,
         # Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), video emotion table, zero-shot, 49.33 %.
         published=0.4933,

@@ -37,6 +37,7 @@ LABELS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "
 OBTAIN = (
     "get EmoSet-118K as https://github.com/JingyuanYY/EmoSet says and give the folder that holds info.json"
 )
+LICENSE = "the repository is MIT; the images are on the authors' Dropbox and remain their photographers'"
 
 _ROW = "expected [emotion, id, image, annotation] or [emotion, image, annotation]"
 
@@ -126,6 +127,8 @@ TASKS = (
                 "sadness",
             ),
         ),
+        obtain=OBTAIN,
+        license=LICENSE,
         paper=True,
         # Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), image emotion table, zero-shot, 50.38 %.
         published=0.5038,

@@ -34,6 +34,7 @@ OBTAIN = (
     "unpack https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz and give the folder that holds "
     "aclImdb"
 )
+LICENSE = "free for research with citation"
 
 # Source: README of the data set (Maas et al. 2011): negative is at most 4 of 10 stars, positive at least 7.
 _FOLDERS = {"negative": ("neg", range(1, 5)), "positive": ("pos", range(7, 11))}
@@ -103,6 +104,8 @@ TASKS = (
                 "positive",
             ),
         ),
+        obtain=OBTAIN,
+        license=LICENSE,
         paper=True,
         # Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), audio and text table, 0-shot, 84.1 %.
         published=0.841,

@@ -29,6 +29,7 @@ OBTAIN = (
     "unpack http://memorability.csail.mit.edu/lamem.tar.gz (academic use) and give the folder that holds "
     "splits and images"
 )
+LICENSE = "academic research and education only (the benchmark's page)"
 
 _SCORE = re.compile(r"[01](\.[0-9]+)?")
 # A sign, a point or a percent sign around the digits makes another number of them, so they are not stripped.
@@ -80,6 +81,7 @@ TASKS = (
         load=load,
         question="How memorable is this, from 00 to 99?",
         labels=(),
+        answers="number",
         answer=answer,
         parse=parse,
         best=1.0,
@@ -90,6 +92,8 @@ TASKS = (
             ({"splits/test_1.txt": "00000003.jpg 0.050000\n"}, "05"),
         ),
         protocol="paper",
+        obtain=OBTAIN,
+        license=LICENSE,
         paper=True,
         # Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), memorability table, zero-shot.
         published=0.21,

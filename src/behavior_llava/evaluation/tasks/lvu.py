@@ -44,6 +44,7 @@ OBTAIN = (
     "unpack https://chaoyuan.org/lvu/lvu_1.0.tar.gz and give the folder that holds lvu_1.0, with the clips "
     "in videos/ beside it"
 )
+LICENSE = "the code is MIT, none is stated for the lists; the clips are YouTube's (MovieClips) and many are gone"
 
 _MISSING = r"\N"
 _CLASS_COLUMNS = ("class_id", "class_name", "youtube_id", "imdb_id")
@@ -124,6 +125,8 @@ TASKS = (
                 "restaurant",
             ),
         ),
+        obtain=OBTAIN,
+        license=LICENSE,
         paper=True,
         # Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), LVU table, zero-shot with a GPT-3.5
         # story; printed as 66.43 %, see the protocol above.
