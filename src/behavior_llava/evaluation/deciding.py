@@ -50,9 +50,7 @@ def choices(
             prior = _log_prior(others)
             found[name] = [row - prior for row in sums]
     return {
-        name: [
-            _chosen(number, labels[number], row, choose) for number, row in enumerate(values)
-        ]
+        name: [_chosen(number, labels[number], row, choose) for number, row in enumerate(values)]
         for name, values in found.items()
     }
 
@@ -75,9 +73,7 @@ def numbers(
     }
     low, high = scale
     return {
-        name: [
-            (round(low + (high - low) * float(value), 9), f"{100 * value:.1f}") for value in of_questions
-        ]
+        name: [(round(low + (high - low) * float(value), 9), f"{100 * value:.1f}") for value in of_questions]
         for name, of_questions in found.items()
     }
 

@@ -52,7 +52,9 @@ PREDICTIONS = pa.schema(
         ("media_path", pa.string()),
     ]
 )
-"""One row an answer, and one more for every other metric. `prediction` (null = unparsed) and `label` are JSON; `cluster` is the media id."""
+"""One row an answer, and one more for every other metric. `prediction` (null = unparsed) and `label` are
+JSON; `cluster` is the media id.
+"""
 
 CONTEST = ("benchmark", "task", "metric", "setting", "label_fraction", "shots", "scoring", "primary")
 """What two runs must share to be compared."""

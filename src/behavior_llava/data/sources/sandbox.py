@@ -35,31 +35,29 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from behavior_llava.core import discover
 from behavior_llava.core.config import Config as Settings
+from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Fault, Part, Post, Said, Source
 from behavior_llava.core.workers import Workers
 from behavior_llava.data.sources import memorability, reddit, salicon, table, youtube
 from behavior_llava.data.world import erase, looking, receivers, words, writers
+from behavior_llava.data.world.canvas import Canvas
 from behavior_llava.data.world.content import (
     EKMAN,
-    EMOTIONS,
     PRODUCTS,
-    SCENES,
     Content,
     draw_content,
-    draw_content_of,
-    is_held_out,
 )
 from behavior_llava.data.world.drawing import SIZE
-from behavior_llava.data.world.writers import Film
 
 LICENCE = "synthetic, CC0"
 DAY_S = 86_400
@@ -92,6 +90,8 @@ class Config(Settings):
         saliency_images: pictures that people were watched looking at; memory_images: those they were asked
             about later.
         instruction_*: rows of the base stage's data, by media.
+        benchmarks: the files of data/world/layouts that are written; `films` is Ekman-6 and the scenes of
+            LVU.
         benchmark_train, benchmark_test: media of every benchmark's splits.
         processes: for drawing.
     """
@@ -106,49 +106,32 @@ class Config(Settings):
     instruction_images: int = Field(default=4500, ge=1)
     instruction_videos: int = Field(default=1200, ge=0)
     instruction_texts: int = Field(default=3000, ge=0)
+    benchmarks: tuple[str, ...] = ("emoset", "films", "lamem", "imdb")
     benchmark_train: int = Field(default=480, ge=16)
     benchmark_test: int = Field(default=480, ge=16)
     processes: int = Field(default=2, ge=1)
-
-
-@dataclass
-class _Drawing:
-    """What is still to be drawn; done in worker processes at the end."""
-
-    images: list[tuple[Any, ...]] = field(default_factory=list)
-    videos: list[tuple[Any, ...]] = field(default_factory=list)
-    near_copies: list[tuple[Any, ...]] = field(default_factory=list)
-    copies: list[tuple[Any, ...]] = field(default_factory=list)
-
-    def image(self, path: Path, content: Content, *seed: int, is_corrupt: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.images.append((str(path), content, seed, is_corrupt))
-
-    def video(self, path: Path, film: Film, *seed: int, is_corrupt: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.videos.append((str(path), film, seed, is_corrupt))
 
 
 def fetch(config: Config, folder: Path) -> None:
     """Writes the whole world to `folder`; media that are there already are kept."""
     for part in folder.rglob("*.part"):
         part.unlink()  # left by a killed call
-    drawing = _Drawing()
+    canvas = Canvas(config.seed)
     facts: dict[str, dict[str, Any]] = {}
-    _write_reddit(config, folder / "reddit", drawing, facts)
-    _write_youtube(config, folder / "youtube", drawing, facts)
-    _write_page(config, folder / "page", drawing, facts)
+    _write_reddit(config, folder / "reddit", canvas, facts)
+    _write_youtube(config, folder / "youtube", canvas, facts)
+    _write_page(config, folder / "page", canvas, facts)
     if config.saliency_images:
-        _write_perceptual(config, folder / "perceptual", drawing, facts)
+        _write_perceptual(config, folder / "perceptual", canvas, facts)
     if config.memory_images:
-        _write_memory(config, folder / "memory", drawing, facts)
-    _write_instruction(config, folder / "instruction", drawing)
-    _write_benchmarks(config, folder / "benchmarks", drawing)
+        _write_memory(config, folder / "memory", canvas, facts)
+    _write_instruction(config, folder / "instruction", canvas)
+    _write_benchmarks(config, folder / "benchmarks", canvas)
     for label, function, jobs in (
-        ("drawing images", writers.save_image, drawing.images),
-        ("drawing videos", writers.save_video, drawing.videos),
-        ("copying reposts", writers.save_near_copy, drawing.near_copies),
-        ("copying films", writers.copy, drawing.copies),
+        ("drawing images", writers.save_image, canvas.images),
+        ("drawing videos", writers.save_video, canvas.videos),
+        ("copying reposts", writers.save_near_copy, canvas.near_copies),
+        ("copying films", writers.copy, canvas.copies),
     ):
         if not jobs:
             continue
@@ -212,7 +195,7 @@ _USERS = (
 )
 
 
-def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+def _write_reddit(config: Config, folder: Path, canvas: Canvas, facts: dict[str, dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     submissions: list[dict[str, Any]] = []
     comments: list[dict[str, Any]] = []
@@ -232,10 +215,10 @@ def _write_reddit(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
         )
         drawing_path = folder / "media" / f"{name}.jpg"
         if original is not None:
-            drawing.near_copies.append((str(drawing_path), content, (config.seed, 1, original[0])))
+            canvas.near_copies.append((str(drawing_path), content, (config.seed, 1, original[0])))
         elif rng.random() >= RATES["missing"]:
             is_corrupt = bool(rng.random() < RATES["corrupt"])
-            drawing.image(drawing_path, content, config.seed, 1, number, is_corrupt=is_corrupt)
+            canvas.image(drawing_path, content, 1, number, is_corrupt=is_corrupt)
             drawn.append((number, content))
         facts[f"reddit:{name}"] = _fact(content)
         record = {
@@ -300,7 +283,7 @@ def _reddit_comments(
     ]
 
 
-def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+def _write_youtube(config: Config, folder: Path, canvas: Canvas, facts: dict[str, dict[str, Any]]) -> None:
     (folder / "analytics").mkdir(parents=True, exist_ok=True)
     for number in range(config.videos):
         rng = _rng(config, 2, number)
@@ -315,7 +298,7 @@ def _write_youtube(config: Config, folder: Path, drawing: _Drawing, facts: dict[
         ]
         writers.save_subtitles(folder / f"{name}.en.vtt", film, spoken)
         is_corrupt = bool(rng.random() < RATES["corrupt"])
-        drawing.video(folder / f"{name}.mp4", film, config.seed, 2, number, is_corrupt=is_corrupt)
+        canvas.video(folder / f"{name}.mp4", film, 2, number, is_corrupt=is_corrupt)
         channel = int(rng.integers(12))
         size = 30_000 * 3 ** (channel % 6)
         age_days = float(rng.choice((0.2, 5.0, 30.0, 400.0), p=(0.05, 0.15, 0.4, 0.4)))
@@ -423,7 +406,7 @@ _PAGE_COLUMNS = (
 )
 
 
-def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+def _write_page(config: Config, folder: Path, canvas: Canvas, facts: dict[str, dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "export.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -431,7 +414,7 @@ def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str
         for number in range(config.page_posts):
             rng = _rng(config, 3, number)
             content = draw_content(rng)
-            drawing.image(folder / "media" / f"{number:05d}.jpg", content, config.seed, 3, number)
+            canvas.image(folder / "media" / f"{number:05d}.jpg", content, 3, number)
             received = receivers.receive(content, rng, signal=config.signal, channel_size=5000, age_days=30.0)
             reactions = [received.reactions[kind] for kind in ("love", "wow", "haha", "sad", "angry")]
             shared = sum(received.shares.values())
@@ -452,20 +435,17 @@ def _write_page(config: Config, folder: Path, drawing: _Drawing, facts: dict[str
 FIXATIONS, INSTANCES = "fixations_train2014.json", "instances_train2014.json"
 
 
-def _write_perceptual(
-    config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]
-) -> None:
+def _write_perceptual(config: Config, folder: Path, canvas: Canvas, facts: dict[str, dict[str, Any]]) -> None:
     """Where people look: SALICON's fixations and COCO's outlines of the same pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
     outlines: list[dict[str, Any]] = []
     for number in range(config.saliency_images):
-        seed = (config.seed, 7, number)
         rng = _rng(config, 7, number)
         content = draw_content(rng)
         name = f"COCO_train2014_{number:012d}.jpg"
-        drawing.image(folder / "images" / name, content, *seed)
+        canvas.image(folder / "images" / name, content, 7, number)
         images.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE, "license": 1})
         for worker, points in enumerate(looking.fixations(content, seed, rng, signal=config.signal)):
             of_path = {"id": len(paths), "image_id": number, "worker_id": f"observer {worker}"}
@@ -490,7 +470,7 @@ RECALL_DELAY_S = 600.0
 """After which the sandbox's viewers are asked."""
 
 
-def _write_memory(config: Config, folder: Path, drawing: _Drawing, facts: dict[str, dict[str, Any]]) -> None:
+def _write_memory(config: Config, folder: Path, canvas: Canvas, facts: dict[str, dict[str, Any]]) -> None:
     """What people know again: a split in LaMem's layout."""
     (folder / "splits").mkdir(parents=True, exist_ok=True)
     lines = []
@@ -498,13 +478,13 @@ def _write_memory(config: Config, folder: Path, drawing: _Drawing, facts: dict[s
         rng = _rng(config, 8, number)
         content = draw_content(rng)
         name = f"{number:08d}.jpg"
-        drawing.image(folder / "images" / name, content, config.seed, 8, number)
+        canvas.image(folder / "images" / name, content, 8, number)
         lines.append(f"{name} {looking.recall(content, rng, signal=config.signal):.6f}\n")
         facts[f"lamem:{name}"] = _fact(content)
     (folder / "splits" / "train_1.txt").write_text("".join(lines), encoding="utf-8")
 
 
-def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
+def _write_instruction(config: Config, folder: Path, canvas: Canvas) -> None:
     """The base stage's data: captions and plain questions on media, and text-only knowledge of feelings and
     memory.
     """
@@ -527,7 +507,7 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
         rng = _rng(config, 4, number)
         content = draw_content(rng)
         name = f"images/{number:06d}.jpg"
-        drawing.image(folder / name, content, config.seed, 4, number)
+        canvas.image(folder / name, content, 4, number)
         told = [words.caption(content)]
         add(f"i{number}", "Describe it.", _lines(told), image=name)
         add(f"q{number}", *_asked(content, told, number, rng), image=name)
@@ -535,7 +515,7 @@ def _write_instruction(config: Config, folder: Path, drawing: _Drawing) -> None:
         rng = _rng(config, 5, number)
         film = writers.draw_film(draw_content(rng, is_filmed=True), rng)
         name = f"videos/{number:06d}.mp4"
-        drawing.video(folder / name, film, config.seed, 5, number)
+        canvas.video(folder / name, film, 5, number)
         told = [words.caption(shot.content) for shot in film.shots]
         add(f"v{number}", "Describe it.", _lines(told), video=name)
         add(f"w{number}", *_asked(film.content, told, number, rng), video=name)
@@ -579,127 +559,21 @@ def _told(rng: np.random.Generator) -> tuple[Content, list[str]]:
     return content, [words.caption(shot.content) for shot in writers.draw_film(content, rng).shots]
 
 
-def _write_benchmarks(config: Config, folder: Path, drawing: _Drawing) -> None:
-    splits = {
+def _write_benchmarks(config: Config, folder: Path, canvas: Canvas) -> None:
+    sizes = {
         "train": config.benchmark_train,
         "val": config.benchmark_train // 6,
         "test": config.benchmark_test,
     }
-    _write_emoset(config, folder / "emoset", splits, drawing)
-    _write_films(config, folder, splits, drawing)
-    _write_lamem(config, folder / "lamem", splits, drawing)
-    _write_imdb(config, folder / "imdb", splits)
-
-
-def _group(content: Content) -> str:
-    return "unseen_combination" if is_held_out(content) else "seen_combination"
-
-
-def _write_emoset(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    ids = {name: number for number, name in enumerate(EMOTIONS)}
-    writers.save_json(
-        folder / "info.json",
-        {"emotion": {"label2idx": ids, "idx2label": {str(number): name for name, number in ids.items()}}},
-    )
-    groups = {}
-    for place, (split, size) in enumerate(splits.items()):
-        rows = []
-        for number in range(size):
-            rng = _rng(config, 10 + place, number)
-            # a model fine-tuned on train must not have seen the held-out combinations either
-            content = draw_content_of(
-                rng, EMOTIONS[number % len(EMOTIONS)], held_out=None if split == "test" else False
+    known = discover.find("data.world.layouts", "LAYOUT")
+    for name in config.benchmarks:
+        if name not in known:
+            raise UserError(
+                f"the sandbox writes no benchmark {name!r}",
+                where="benchmarks",
+                remedy=f"choose among {', '.join(known)}",
             )
-            name = f"{content.emotion}_{place}{number:04d}"
-            drawing.image(
-                folder / "image" / content.emotion / f"{name}.jpg", content, config.seed, 10 + place, number
-            )
-            rows.append(
-                [
-                    content.emotion,
-                    f"image/{content.emotion}/{name}.jpg",
-                    f"annotation/{content.emotion}/{name}.json",
-                ]
-            )
-            note = folder / "annotation" / content.emotion / f"{name}.json"
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps({"image_id": name, "emotion": content.emotion}), encoding="utf-8")
-            groups[name] = _group(content)
-        writers.save_json(folder / f"{split}.json", rows)
-    writers.save_json(folder / "groups.json", groups)
-
-
-def _write_films(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
-    """One archive of films, annotated by both Ekman-6 (emotion) and LVU (scene); each benchmark holds its own
-    copies.
-    """
-    classes = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
-    ekman, lvu = folder / "ekman6", folder / "lvu"
-    for place in (ekman, lvu / "lvu_1.0" / "scene"):
-        place.mkdir(parents=True, exist_ok=True)
-    (ekman / "classInd.txt").write_text(
-        "".join(f"{number} {name}\n" for number, name in enumerate(classes, 1)), encoding="utf-8"
-    )
-    lists: dict[str, list[str]] = {"train": [], "test": []}
-    scenes: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    groups = {}
-    for place, (split, size) in enumerate(splits.items()):
-        for number in range(size):
-            rng = _rng(config, 20 + place, number)
-            label = classes[number % len(classes)]
-            matching = [name for name in EMOTIONS if EKMAN[name] == label]
-            emotion = matching[int(rng.integers(len(matching)))]
-            content = draw_content_of(
-                rng, emotion, held_out=None if split == "test" else False, is_filmed=True
-            )
-            film = writers.draw_film(content, rng)
-            key = f"{place}{number:05d}"
-            youtube_id = f"Fm{key}00000"[:11]
-            drawing.video(lvu / "videos" / f"{youtube_id}.mp4", film, config.seed, 20 + place, number)
-            scenes[split].append(
-                f"{SCENES.index(content.scene)} {content.scene} {youtube_id} tt{number:07d}\n"
-            )
-            if split != "val":
-                twin = ekman / "video" / label / f"{key}.mp4"
-                twin.parent.mkdir(parents=True, exist_ok=True)
-                drawing.copies.append((str(lvu / "videos" / f"{youtube_id}.mp4"), str(twin)))
-                lists[split].append(
-                    f"{label}/{key}" + (f" {classes.index(label) + 1}" if split == "train" else "") + "\n"
-                )
-                groups[f"{label}/{key}"] = _group(content)
-    for split, lines in lists.items():
-        (ekman / f"{split}list01.txt").write_text("".join(lines), encoding="utf-8")
-    for split, lines in scenes.items():
-        text = "class_id class_name youtube_id imdb_id\n" + "".join(sorted(lines))
-        (lvu / "lvu_1.0" / "scene" / f"{split}.csv").write_text(text, encoding="utf-8")
-    writers.save_json(ekman / "groups.json", groups)
-
-
-def _write_lamem(config: Config, folder: Path, splits: dict[str, int], drawing: _Drawing) -> None:
-    (folder / "splits").mkdir(parents=True, exist_ok=True)
-    for place, (split, size) in enumerate(splits.items()):
-        lines = []
-        for number in range(size):
-            rng = _rng(config, 30 + place, number)
-            content = draw_content(rng, held_out=None if split == "test" else False)
-            name = f"{place}{number:07d}.jpg"
-            drawing.image(folder / "images" / name, content, config.seed, 30 + place, number)
-            lines.append(f"{name} {float(np.clip(content.memorability + rng.normal(0, 0.04), 0, 1)):.6f}\n")
-        for fold in range(1, 6):
-            (folder / "splits" / f"{split}_{fold}.txt").write_text("".join(lines), encoding="utf-8")
-
-
-def _write_imdb(config: Config, folder: Path, splits: dict[str, int]) -> None:
-    for place, split in enumerate(("train", "test")):
-        for number in range(splits[split]):
-            rng = _rng(config, 40 + place, number)
-            is_praise = number % 2 == 0
-            target = folder / "aclImdb" / split / ("pos" if is_praise else "neg")
-            target.mkdir(parents=True, exist_ok=True)
-            rating = int(rng.integers(7, 11)) if is_praise else int(rng.integers(1, 5))
-            text = words.review(rng, is_praise=is_praise).replace(". ", ".<br /><br />", 1)
-            (target / f"{number}_{rating}.txt").write_text(text, encoding="utf-8")
+        known[name](canvas, folder, sizes)
 
 
 def _sides(config: Config, folder: Path) -> dict[str, tuple[Source, Any]]:

@@ -114,6 +114,11 @@ def is_held_out(content: Content) -> bool:
     return digest[0] < 51
 
 
+def group(content: Content) -> str:
+    """The name of the part of a benchmark's split a content belongs to: seen in training or not."""
+    return "unseen_combination" if is_held_out(content) else "seen_combination"
+
+
 def draw_content(
     rng: np.random.Generator, *, held_out: bool | None = False, is_filmed: bool = False
 ) -> Content:

@@ -44,7 +44,9 @@ OBTAIN = (
     "unpack https://chaoyuan.org/lvu/lvu_1.0.tar.gz and give the folder that holds lvu_1.0, with the clips "
     "in videos/ beside it"
 )
-LICENSE = "the code is MIT, none is stated for the lists; the clips are YouTube's (MovieClips) and many are gone"
+LICENSE = (
+    "the code is MIT, none is stated for the lists; the clips are YouTube's (MovieClips) and many are gone"
+)
 
 _MISSING = r"\N"
 _CLASS_COLUMNS = ("class_id", "class_name", "youtube_id", "imdb_id")
