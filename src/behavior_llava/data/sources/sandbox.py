@@ -445,6 +445,7 @@ def _write_perceptual(config: Config, folder: Path, canvas: Canvas, facts: dict[
         rng = _rng(config, 7, number)
         content = draw_content(rng)
         name = f"COCO_train2014_{number:012d}.jpg"
+        seed = (config.seed, 7, number)
         canvas.image(folder / "images" / name, content, 7, number)
         images.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE, "license": 1})
         for worker, points in enumerate(looking.fixations(content, seed, rng, signal=config.signal)):
