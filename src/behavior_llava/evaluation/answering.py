@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,8 @@ class Ask:
         labels: of which one is to be chosen; empty where it is to complete.
         first: the question that lets it write about the media before; None where it is asked at once.
         given: the beginning of the true answer that is not scored.
+        before: what stands before all else: demonstrations, or a story.
+        tokens: the most of its completion; None for as many as the rules say.
     """
 
     task: str
@@ -53,6 +56,8 @@ class Ask:
     labels: tuple[str, ...] = ()
     first: str | None = None
     given: str = ""
+    before: str = ""
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ class Answer:
         context: what it wrote before it was asked; None where it was asked at once.
         scores: of the labels; None where there were none.
         text: its completion; None where there were labels.
-        loss: negative log-likelihood in nats and tokens of the true completion; None where there were labels.
+        loss: negative log-likelihood in nats and tokens of the true completion; None where there were labels,
+            and where no true completion is known.
     """
 
     context: str | None
@@ -185,7 +191,11 @@ class _Known:
             return None
         if ask.labels:
             return Answer(context, Scores(np.array(found["log_probs"]), np.array(found["num_tokens"])))
-        return Answer(context, text=found["text"], loss=(found["nll"], found["num_tokens"]))
+        loss = None if found["nll"] is None else (found["nll"], found["num_tokens"])
+        return Answer(context, text=found["text"], loss=loss)
+
+    def tokens(self, ask: Ask) -> int:
+        return self.rules.tokens if ask.tokens is None else ask.tokens
 
     def context_key(self, ask: Ask) -> Key:
         """The same for all tasks that are asked on this media item."""
@@ -199,15 +209,14 @@ class _Known:
         if ask.labels:
             asked.append(ask.labels)
         else:
-            asked += [ask.example.completion, ask.given, self.rules.tokens]
+            asked += [ask.example.completion, ask.given, self.tokens(ask)]
         return Key(self.weights, ask.task, ask.version, ask.sample, fingerprint(asked))
 
 
 def with_context(ask: Ask, context: str | None) -> Example:
-    """The question behind what was written before it."""
-    if context is None:
-        return ask.example
-    return replace(ask.example, prompt=f"{context}\n{ask.example.prompt}")
+    """The question behind what stands before it."""
+    written = "" if context is None else f"{context}\n"
+    return replace(ask.example, prompt=f"{ask.before}{written}{ask.example.prompt}")
 
 
 def _seen(example: Example) -> list[Any] | None:
@@ -234,18 +243,20 @@ class _Answerer:
             for ask in block
             if ask.first is not None
         }
-        self._keep(contexts, self._written)
+        self._keep(contexts, partial(self._written, tokens=known.rules.tokens))
         choose: dict[Key, Query] = {}
-        complete: dict[Key, tuple[Example, str]] = {}
+        # by how much may be written, as a batch has one limit
+        complete: dict[int, dict[Key, tuple[Example, str]]] = {}
         for ask in block:
             context = None if ask.first is None else known.context(ask)
             key, example = known.answer_key(ask, context), with_context(ask, context)
             if ask.labels:
                 choose[key] = Query(example, ask.labels)
             else:
-                complete[key] = example, ask.given
+                complete.setdefault(known.tokens(ask), {})[key] = example, ask.given
         self._keep(choose, self._chosen)
-        self._keep(complete, self._completed)
+        for tokens, of_limit in complete.items():
+            self._keep(of_limit, partial(self._completed, tokens=tokens))
 
     def _keep(self, asked: Mapping[Key, T], answered: Callable[[list[T]], Sequence[Any]]) -> None:
         journal = self._known.journal
@@ -267,27 +278,33 @@ class _Answerer:
             for number in range(len(queries))
         ]
 
-    def _completed(self, asked: Sequence[tuple[Example, str]]) -> list[dict[str, Any]]:
-        texts = self._written([replace(example, completion=None) for example, _ in asked])
+    def _completed(self, asked: Sequence[tuple[Example, str]], *, tokens: int) -> list[dict[str, Any]]:
+        texts = self._written([replace(example, completion=None) for example, _ in asked], tokens=tokens)
+        known = [number for number, (example, _) in enumerate(asked) if example.completion is not None]
         losses: dict[int, tuple[float, int]] = {}
 
-        def look(numbers: list[int]) -> None:
+        def look(places: list[int]) -> None:
+            numbers = [known[place] for place in places]
             examples, given = zip(*(asked[number] for number in numbers), strict=True)
             losses.update(zip(numbers, answer_nll(self._model, examples, given), strict=True))
 
-        self._in_batches([example for example, _ in asked], look)
+        self._in_batches([asked[number][0] for number in known], look)
         return [
-            {"text": text, "nll": round(losses[number][0], DIGITS), "num_tokens": losses[number][1]}
+            {
+                "text": text,
+                "nll": round(losses[number][0], DIGITS) if number in losses else None,
+                "num_tokens": losses[number][1] if number in losses else None,
+            }
             for number, text in enumerate(texts)
         ]
 
-    def _written(self, examples: Sequence[Example]) -> list[str]:
+    def _written(self, examples: Sequence[Example], *, tokens: int) -> list[str]:
         """What the model writes to each prompt."""
         texts: dict[int, str] = {}
 
         def write(numbers: list[int]) -> None:
             batch = [examples[number] for number in numbers]
-            written = self._model.generate(batch, max_new_tokens=self._known.rules.tokens)
+            written = self._model.generate(batch, max_new_tokens=tokens)
             texts.update(zip(numbers, written, strict=True))
 
         self._in_batches(examples, write)
