@@ -37,8 +37,9 @@ from behavior_llava.data.data_card import CardFacts
 from behavior_llava.data.describing import Generate, Writer
 from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
-from behavior_llava.evaluation import benchmarks, contamination, evaluator, probing
+from behavior_llava.evaluation import benchmarks, contamination, evaluator, judge, probing
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared, Question
+from behavior_llava.evaluation.judge import Judge
 from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models import auto, speech
 from behavior_llava.models.remote import RemoteModel
@@ -221,9 +222,7 @@ class Run:
                     where=folder,
                     remedy=f"put {known[name].benchmark} there, or leave {name} out of evaluate.tasks",
                 )
-            known[name].load(folder, known[name].test_split)
-            if name in settings.finetune.tasks:
-                known[name].load(folder, known[name].train_split)
+            evaluator.check(known[name], settings, folder, is_tuned=name in settings.finetune.tasks)
 
     # ---- what stages share ----
 
@@ -896,16 +895,33 @@ class Run:
     def _answers(self, place: str, name: str, seed: int) -> Iterator[pa.Table]:
         """Those of an arm to all tasks, and what it predicts of held-out posts."""
         settings, tasks = self.config.evaluate, benchmarks.all_tasks()
-        contests = [
-            evaluator.Contest(self.prepared(task, task.test_split), setting, self._priors(task))
-            for task in (tasks[key] for key in settings.tasks)
-            for setting in settings.settings
-            if setting == "zero_shot" or task.modality != "text"
-        ]
+        contests = [contest for key in settings.tasks for contest in self._contests(tasks[key])]
         asked = self._asked(place, name, seed)
         return evaluator.ask(
-            asked, contests, settings, self._journal(asked), self._heldout(seed), self._behaviors
+            asked,
+            contests,
+            settings,
+            self._journal(asked),
+            self._heldout(seed),
+            self._behaviors,
+            self._judge,
         )
+
+    def _contests(self, task: Task) -> list[evaluator.Contest]:
+        """A task in every setting; kept for the other arms."""
+        key = f"_contests_{task.name}"
+        if not hasattr(self, key):
+            prepared = self.prepared(task, task.test_split)
+            found = evaluator.contests(
+                prepared, self.config.evaluate, self.benchmark(task), self.viewer, self._priors(task)
+            )
+            setattr(self, key, found)
+        return getattr(self, key)
+
+    @cached_property
+    def _judge(self) -> Judge | None:
+        config = self.config.evaluate.judge
+        return None if config is None else judge.of(config, self.store, self.config.device)
 
     def _journal(self, asked: Asked) -> Path:
         """Apart from the stages: what a model answered outlives a change of what else is asked."""
@@ -917,7 +933,7 @@ class Run:
         Args:
             is_trained: on the task's training split.
         """
-        if not task.labels:
+        if not evaluator.has_priors(task):
             return {}
         key = (task.name, is_trained)
         if key not in self._known_priors:
@@ -990,7 +1006,7 @@ class Run:
         asked = self._asked(str(folder / "model"), name, seed)
         prepared, priors = self.prepared(task, task.test_split), self._priors(task, is_trained=True)
         contest = evaluator.Contest(prepared, "finetuned", priors, fraction)
-        return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked))
+        return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked), judge=self._judge)
 
     # ---- test samples in training data ----
 
@@ -1116,12 +1132,12 @@ class Run:
                 "benchmark": task.benchmark,
                 "metric": task.metric,
                 "modality": task.modality,
-                "chance": task.chance,
+                **prepared.baselines[task.metric],
+                "baselines": prepared.baselines,
                 "low_level": task.low_level,
                 # the paper's numbers are of the real benchmarks
                 "published": None if self.config.evaluate.benchmarks is None else task.published,
                 "listed": prepared.listed,
-                "majority": prepared.majority,
             }
             questions[name] = task.question
             media |= {

@@ -64,18 +64,21 @@ def task(samples: Sequence[Sample] = (), **changes: Any) -> Task:
     )
 
 
-NUMERIC = {"metric": "spearman", "labels": (), "chance": None, "scoring": "expectation"}
+NUMERIC = {"metric": "spearman", "labels": (), "answers": "number", "chance": None, "scoring": "expectation"}
 
 
 def questions(media: dict[str, Media], kind: Task) -> Prepared:
     items = [media[name] for name in ("a", "clip", "b", "c", "d")]
     found = [
         Question(
-            f"s{n}", f"c{n}", Example(f"mood:s{n}", f"what do viewers feel {n}", "joy", item), "joy", None
+            Sample(id=f"s{n}", label="joy"),
+            f"c{n}",
+            Example(f"mood:s{n}", f"what do viewers feel {n}", "joy", item),
+            None,
         )
         for n, item in enumerate(items)
     ]
-    return Prepared(kind, tuple(found), len(found), {}, None)
+    return Prepared(kind, tuple(found), len(found), {}, {})
 
 
 def asked(model: VisionLanguageModel, **changes: Any) -> Asked:
@@ -131,7 +134,11 @@ def test_what_is_likely_anyway_is_taken_out(
 ) -> None:
     prepared = questions(media, task())
     grey = content_free(prepared, tiny.store)
-    others = (replace(prepared.questions[0], sample_id="train:1"), replace(grey, sample_id="train:2"))
+    first = prepared.questions[0]
+    others = tuple(
+        replace(one, sample=replace(one.sample, id=f"train:{number}"))
+        for number, one in enumerate((first, grey), 1)
+    )
     contest = Contest(prepared, "zero_shot", {"content_free": (grey,), "split": others})
     rows = answers(tiny, [contest], tmp_path)
 
@@ -388,7 +395,7 @@ def test_a_limit_beyond_the_list_takes_all(tmp_path: Path) -> None:
     labels = ["joy", "anger", "sadness"]
     assert prepare(texts(labels), tmp_path, "test", viewer(tmp_path), limit=50).listed == 3
     numbers = [n / 100 for n in range(100)]
-    kind = dataclasses.replace(texts(numbers), metric="spearman", labels=())
+    kind = dataclasses.replace(texts(numbers), metric="spearman", labels=(), answers="number")
     few = [q.label for q in prepare(kind, tmp_path, "test", viewer(tmp_path), limit=5).questions]
     assert np.diff(sorted(few)).max() < 0.3
 

@@ -49,11 +49,13 @@ PREDICTIONS = pa.schema(
         ("group", pa.string()),
         ("answer", pa.string()),
         ("context", pa.string()),
+        ("judged", pa.string()),
         ("media_path", pa.string()),
     ]
 )
 """One row an answer, and one more for every other metric. `prediction` (null = unparsed) and `label` are
-JSON; `cluster` is the media id.
+JSON; `cluster` is the media id; `judged` is what a judge was asked and replied, as JSON, null where nobody
+judged.
 """
 
 CONTEST = ("benchmark", "task", "metric", "setting", "label_fraction", "shots", "scoring", "primary")
@@ -113,7 +115,6 @@ class _Scored:
     task: Mapping[str, Any]
     metric: Metric
     runs: Runs
-    majority: float | None
     columns: Mapping[tuple[str, int], Array]
     values: Mapping[tuple[str, int], float]
     draws: Mapping[tuple[str, int], Array]
@@ -133,9 +134,9 @@ def summarize(
 
     Args:
         predictions: rows of PREDICTIONS over all arms and seeds; columns beyond those are ignored.
-        tasks: task name -> benchmark, metric, modality, chance (null where undefined), low_level, published,
-            listed (samples in the split; null where unknown); `chance_by`: metric -> chance, for metrics
-            beside the task's own.
+        tasks: task name -> benchmark, metric, modality, chance, majority (null where undefined), low_level,
+            published, listed (samples in the split; null where unknown); `baselines`: metric -> chance and
+            majority, for metrics beside the task's own.
         arms: in the order to show them; an arm without rows is listed and has no rows.
         config: None for the defaults.
         synthetic: True when any medium or receiver was simulated.
@@ -163,7 +164,7 @@ def summarize(
             subset = {
                 arm: {seed: run.of_group(group) for seed, run in by.items()} for arm, by in runs.items()
             }
-            part = _score(key, task, subset, config)
+            part = _score(key, _group_task(task, subset), subset, config)
             group_results += [{"group": group, **row} for row in _results(part, arms, coverage=False)]
             group_differences += [{"group": group, **row} for row in _differences(part, arms, config)]
         clean = _without(scored, (contaminated or {}).get(key[1], ()), arms, config)
@@ -285,7 +286,8 @@ def _of_metric(task: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     """The task as another metric than its own sees it."""
     if metric == task["metric"]:
         return task
-    return {**task, "metric": metric, "chance": task.get("chance_by", {}).get(metric)}
+    baselines = task.get("baselines", {}).get(metric, {"chance": None, "majority": None})
+    return {**task, "metric": metric, **baselines}
 
 
 # ---- scoring -----------------------------------------------------------------------------------------------
@@ -304,7 +306,6 @@ def _score(key: tuple[Any, ...], task: Mapping[str, Any], runs: Runs, config: Co
         task=task,
         metric=metric,
         runs=runs,
-        majority=metrics.majority(metric.name, labels),
         columns=dict(zip(names, columns, strict=True)),
         values={
             name: float(metric.weighted(column, ones)[0]) for name, column in zip(names, columns, strict=True)
@@ -329,11 +330,17 @@ def _without(
         nothing = {**unknown, "n": 0, "n_clusters": 0, "hits": len(found)}
         return [{**row, **nothing} for row in _results(scored, arms, coverage=False)], []
     subset = {arm: {seed: run.without(found) for seed, run in by.items()} for arm, by in scored.runs.items()}
-    part = _score(scored.key, scored.task, subset, config)
+    part = _score(scored.key, _group_task(scored.task, subset), subset, config)
     return (
         [{**row, "hits": len(found)} for row in _results(part, arms, coverage=False)],
         [{**row, "hits": len(found)} for row in _differences(part, arms, config)],
     )
+
+
+def _group_task(task: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
+    """The task as its sub-group sees it: the best constant answer is the sub-group's own."""
+    labels = next(run.labels for by in runs.values() for run in by.values())
+    return {**task, "majority": metrics.majority(task["metric"], [json.loads(label) for label in labels])}
 
 
 def _shared(scored: _Scored) -> dict[str, Any]:
@@ -375,7 +382,7 @@ def _results(scored: _Scored, arms: Sequence[str], *, coverage: bool) -> list[di
                     "coverage": n / listed if listed else None,
                     "unparsed": sum(silent) / len(silent),
                     "chance": task["chance"],
-                    "majority": scored.majority,
+                    "majority": task["majority"],
                 }
             )
     return rows
