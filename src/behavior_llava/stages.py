@@ -37,7 +37,7 @@ from behavior_llava.data.data_card import CardFacts
 from behavior_llava.data.describing import Generate, Writer
 from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
-from behavior_llava.evaluation import benchmarks, contamination, evaluator, judge, probing
+from behavior_llava.evaluation import benchmarks, contamination, evaluator, judge, probing, scores
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared, Question
 from behavior_llava.evaluation.judge import Judge
 from behavior_llava.evaluation.summary import PREDICTIONS
@@ -933,18 +933,16 @@ class Run:
         Args:
             is_trained: on the task's training split.
         """
-        if not evaluator.has_priors(task):
-            return {}
         key = (task.name, is_trained)
         if key not in self._known_priors:
-            tested, count = self.prepared(task, task.test_split), self.config.evaluate.calibration_samples
-            without = (task.train_split,) if is_trained else ()
-            self._known_priors[key] = {
-                "content_free": (evaluator.content_free(tested, self.store),),
-                "split": evaluator.unlabeled(
-                    tested, self.benchmark(task), self.viewer, count=count, without=without
-                ),
-            }
+            self._known_priors[key] = evaluator.priors(
+                self.prepared(task, task.test_split),
+                self.config.evaluate,
+                self.benchmark(task),
+                self.viewer,
+                self.store,
+                without=(task.train_split,) if is_trained else (),
+            )
         return self._known_priors[key]
 
     def _asked(self, place: str, name: str, seed: int) -> Asked:
@@ -1007,6 +1005,22 @@ class Run:
         prepared, priors = self.prepared(task, task.test_split), self._priors(task, is_trained=True)
         contest = evaluator.Contest(prepared, "finetuned", priors, fraction)
         return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked), judge=self._judge)
+
+    def scored(self) -> Stage:
+        """Every arm's scores as tables, without statistics."""
+        cells = {
+            (name, seed): self.evaluated(name, seed)
+            for seed in self.config.seeds
+            for name in self.config.arms
+        }
+        inputs: dict[str, Stage | str] = {
+            f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
+        }
+        with self.stage("evaluate/scores", {"limit": self.limit}, inputs) as (stage, facts):
+            if facts is not None:
+                answers = [one.folder / "predictions.parquet" for one in cells.values()]
+                facts["scores"] = scores.write(answers, self._task_facts()[0], stage.folder)
+        return stage
 
     # ---- test samples in training data ----
 
@@ -1128,17 +1142,8 @@ class Run:
         for name in dict.fromkeys((*self.config.evaluate.tasks, *self.config.evaluate.finetune.tasks)):
             task = known[name]
             prepared = self.prepared(task, task.test_split)
-            tasks[name] = {
-                "benchmark": task.benchmark,
-                "metric": task.metric,
-                "modality": task.modality,
-                **prepared.baselines[task.metric],
-                "baselines": prepared.baselines,
-                "low_level": task.low_level,
-                # the paper's numbers are of the real benchmarks
-                "published": None if self.config.evaluate.benchmarks is None else task.published,
-                "listed": prepared.listed,
-            }
+            # the paper's numbers are of the real benchmarks
+            tasks[name] = evaluator.facts(prepared, is_real=self.config.evaluate.benchmarks is not None)
             questions[name] = task.question
             media |= {
                 (name, question.sample_id): question.example.media

@@ -280,6 +280,45 @@ def _grey(store: FrameStore, kind: MediaKind, frames: int) -> Media:
     return media
 
 
+def priors(
+    tested: Prepared,
+    config: EvaluateConfig,
+    folder: Path,
+    viewer: Viewer,
+    store: FrameStore,
+    *,
+    without: Sequence[str] = (),
+) -> dict[Scoring, tuple[Question, ...]]:
+    """Questions whose answers tell how likely each label of a task is anyway, by scoring.
+
+    Args:
+        without: splits that must not be used, such as one that was trained on.
+    """
+    if not has_priors(tested.task):
+        return {}
+    others = unlabeled(tested, folder, viewer, count=config.calibration_samples, without=without)
+    return {"content_free": (content_free(tested, store),), "split": others}
+
+
+def facts(prepared: Prepared, *, is_real: bool) -> dict[str, Any]:
+    """What `summarize` is told about a task.
+
+    Args:
+        is_real: whether the benchmark is the published one, and so its published number means anything.
+    """
+    task = prepared.task
+    return {
+        "benchmark": task.benchmark,
+        "metric": task.metric,
+        "modality": task.modality,
+        **prepared.baselines[task.metric],
+        "baselines": prepared.baselines,
+        "low_level": task.low_level,
+        "published": task.published if is_real else None,
+        "listed": prepared.listed,
+    }
+
+
 # ---- what stands before a question -------------------------------------------------------------------------
 
 
