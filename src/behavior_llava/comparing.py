@@ -58,7 +58,8 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
     table = pa.concat_tables([_table(run) for run in runs])
     arms = [f"{run.name}/{arm}" for run in runs for arm in run.arms]
     with progress("statistics", None) as advance:
-        found = summary.summarize(table, tasks, arms, config, duels=_duels(runs))
+        synthetic = any(facts.get("synthetic") for facts in tasks.values())
+        found = summary.summarize(table, tasks, arms, config, synthetic=synthetic, duels=_duels(runs))
         advance()
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(summary.to_json(found), encoding="utf-8")
@@ -67,11 +68,8 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         summary=found,
         tasks=tasks,
         config_text="",
-        notes=[
-            "Several runs are compared: an arm is named by its run. Within a run behavior is compared with "
-            "its controls, across runs each arm with the arm of its name in the first run.",
-            *(f"{run.name}: {', '.join(run.arms)}" for run in runs),
-        ],
+        synthetic=synthetic,
+        is_comparison=True,
     )
     return write_page(out, content)
 

@@ -90,7 +90,8 @@ class _Alone:
     def answered(self) -> Stage:
         place = Path(self._model)
         weights = auto.weights_hash(place) if place.is_dir() else auto.on_hub(self._model)
-        name = place.name or self._model
+        # a run's models all lie in a folder called model, in one that is called by the arm
+        name = (place.parent.name if place.name == "model" else place.name) or self._model
         inputs = {"model": weights} | {task.name: folder_state(self._place(task)) for task in self._tasks}
         config = {"evaluate": self._config.model_dump(mode="json"), "limit": self._limit}
         stage = Stage(self._folder / "evaluate" / "seed0" / name, f"evaluate/seed0/{name}", config, inputs)
@@ -143,8 +144,12 @@ class _Alone:
         )
         if not stage.is_finished:
             with stage.work() as facts:
+                assert self._config.benchmarks is not None
+                # the sandbox's benchmarks lie beside its truth
+                is_real = not (self._config.benchmarks.resolve().parent / "truth.json").exists()
                 told = {
-                    name: evaluator.facts(prepared, is_real=True) for name, prepared in self._prepared.items()
+                    name: evaluator.facts(prepared, is_real=is_real)
+                    for name, prepared in self._prepared.items()
                 }
                 facts["scores"] = scores.write([arm.folder / "predictions.parquet"], told, stage.folder)
         return stage.folder

@@ -417,7 +417,7 @@ def test_dirt_has_its_rates(many: tuple[list[dict], dict[str, list[dict]], Canva
 def test_dirt_says_nothing_of_the_content(
     many: tuple[list[dict], dict[str, list[dict]], Canvas],
 ) -> None:
-    _, _, drawing = many
+    _, _, canvas = many
     contents = Counter(content.emotion for _, content, _, is_corrupt in canvas.images if is_corrupt)
     assert max(contents.values()) < 0.4 * sum(contents.values())
 
@@ -433,7 +433,7 @@ def test_channels_and_ages_differ_and_drive_the_counts(posts: list[Post]) -> Non
 def test_reposts_are_near_copies_of_their_originals(
     many: tuple[list[dict], dict[str, list[dict]], Canvas], tmp_path: Path
 ) -> None:
-    _, _, drawing = many
+    _, _, canvas = many
     originals = {seed: content for _, content, seed, _ in canvas.images}
     distances = []
     for number, (_, content, seed) in enumerate(canvas.near_copies[:60]):

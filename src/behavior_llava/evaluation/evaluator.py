@@ -315,6 +315,7 @@ def facts(prepared: Prepared, *, is_real: bool) -> dict[str, Any]:
         "baselines": prepared.baselines,
         "low_level": task.low_level,
         "published": task.published if is_real else None,
+        "synthetic": not is_real,
         "listed": prepared.listed,
     }
 
