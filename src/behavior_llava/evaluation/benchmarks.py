@@ -214,6 +214,13 @@ def one_label(labels: Sequence[str]) -> Callable[[str], str | None]:
     return parse
 
 
+def free_text(text: str) -> str | None:
+    """A parser of whatever is written, without the spaces around it; None where there is no letter and no
+    digit.
+    """
+    return text.strip() if any(letter.isalnum() for letter in text) else None
+
+
 # ---- files -------------------------------------------------------------------------------------------------
 
 
