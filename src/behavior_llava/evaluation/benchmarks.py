@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -25,7 +24,6 @@ from behavior_llava.evaluation import metrics
 VIDEO_SUFFIXES = ("mp4", "avi", "mkv", "webm")
 """Tried in this order, so that a folder with two encodings of one video always gives the same one."""
 
-_AROUND_AN_ANSWER = string.whitespace + string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2013\u2014"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ANY_NUMBER = re.compile(r"[0-9]+")
 
@@ -179,7 +177,7 @@ def one_label(labels: Sequence[str]) -> Callable[[str], str | None]:
         raise ValueError(f"labels that differ only in case: {', '.join(labels)}")
 
     def parse(text: str) -> str | None:
-        return by_key.get(text.strip(_AROUND_AN_ANSWER).casefold())
+        return by_key.get(text.strip(metrics.AROUND_AN_ANSWER).casefold())
 
     return parse
 
