@@ -182,6 +182,16 @@ def one_label(labels: Sequence[str]) -> Callable[[str], str | None]:
     return parse
 
 
+def first_line(text: str) -> str | None:
+    """The parser of a task answered in words of one's own: the first line that says something, as written."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if line.strip(metrics.AROUND_AN_ANSWER)), None)
+
+
+def unread(text: str) -> None:
+    """The parser of a task whose prediction is made of how likely its choices are, which no text tells."""
+
+
 # ---- files -------------------------------------------------------------------------------------------------
 
 
@@ -202,11 +212,20 @@ def read_text(path: Path, obtain: str) -> str:
         raise AbsentFileError(
             "the official layout has this file, but it is not there", where=path, remedy=obtain
         )
+    return decoded(path.read_bytes(), path)
+
+
+def decoded(content: bytes, where: object) -> str:
+    """What a file holds as text, without a byte order mark and with plain newlines.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"not UTF-8 (byte {error.start})", where=path, remedy="unpack the official archive again"
+            f"not UTF-8 (byte {error.start})", where=where, remedy="unpack the official archive again"
         ) from error
     return text.replace("\r\n", "\n")
 
