@@ -7,8 +7,9 @@ paper: Hussain et al., CVPR 2017, https://arxiv.org/abs/1707.03067; files:
     https://people.cs.pitt.edu/~kovashka/ads
 license: none stated; the videos are YouTube's and many are gone
 splits: none official of 3,477 videos; ours by a hash of the id: train 1,765, val 343, test 1,369
-metric: accuracy; over 38 topics (the most frequent has 8.9 % of all videos), 30 sentiments (23.2 %), 7 clubbed
-    ones (48.0 % as clubbed here); of statements, the one that is the video's among 30 (chance 3.33 %) or 6
+metric: accuracy; over 38 topics (the most frequent has 8.9 % of all videos), 30 sentiments (23.2 %), 7
+    clubbed ones (48.0 % as clubbed here); of statements, the one that is the video's among 30 or 6 (chance
+    3.33 and 16.67 %)
 published: topic 22.65, sentiments 11.13, clubbed 60.04, action 42.66, reason 33.33 % (Behavior-LLaVA,
     zero-shot, with the video alone)
 protocol: The paper follows Video-4096 (https://arxiv.org/abs/2305.09758), on the 1,785 videos that YouTube
@@ -104,8 +105,8 @@ CLUBBED: Mapping[str, tuple[str, str]] = {
 SENTIMENTS = tuple(CLUBBED)
 
 OBTAIN = (
-    "unpack annotations_videos.zip of https://people.cs.pitt.edu/~kovashka/ads and give the folder that holds "
-    "video, with the videos in videos/ beside it"
+    "unpack annotations_videos.zip of https://people.cs.pitt.edu/~kovashka/ads and give the folder that "
+    "holds video, with the videos in videos/ beside it"
 )
 LICENSE = "none stated; the videos are YouTube's and many are gone"
 
@@ -136,7 +137,7 @@ def _videos(folder: Path, split: str) -> list[tuple[str, str]]:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    """Refuse a list whose ids 1, 2, ... are not `names`; of its text, which is not UTF-8, nothing is used."""
+    """Refuse a list whose ids 1, 2, ... are not `names`; its texts are not UTF-8 and not used."""
     if not path.is_file():
         read_rows(path, OBTAIN)
     lines = path.read_bytes().decode("latin-1").splitlines()
