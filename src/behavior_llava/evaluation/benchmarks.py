@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,7 +25,6 @@ from behavior_llava.evaluation import metrics
 VIDEO_SUFFIXES = ("mp4", "avi", "mkv", "webm")
 """Tried in this order, so that a folder with two encodings of one video always gives the same one."""
 
-_AROUND_AN_ANSWER = string.whitespace + string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2013\u2014"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ANY_NUMBER = re.compile(r"[0-9]+")
 
@@ -209,7 +207,7 @@ def one_label(labels: Sequence[str]) -> Callable[[str], str | None]:
         raise ValueError(f"labels that differ only in case: {', '.join(labels)}")
 
     def parse(text: str) -> str | None:
-        return by_key.get(text.strip(_AROUND_AN_ANSWER).casefold())
+        return by_key.get(text.strip(metrics.AROUND_AN_ANSWER).casefold())
 
     return parse
 
@@ -219,6 +217,16 @@ def free_text(text: str) -> str | None:
     digit.
     """
     return text.strip() if any(letter.isalnum() for letter in text) else None
+
+
+def first_line(text: str) -> str | None:
+    """The parser of a task answered in words of one's own: the first line that says something, as written."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if line.strip(metrics.AROUND_AN_ANSWER)), None)
+
+
+def unread(text: str) -> None:
+    """The parser of a task whose prediction is made of how likely its choices are, which no text tells."""
 
 
 # ---- files -------------------------------------------------------------------------------------------------
@@ -241,11 +249,20 @@ def read_text(path: Path, obtain: str) -> str:
         raise AbsentFileError(
             "the official layout has this file, but it is not there", where=path, remedy=obtain
         )
+    return decoded(path.read_bytes(), path)
+
+
+def decoded(content: bytes, where: object) -> str:
+    """What a file holds as text, without a byte order mark and with plain newlines.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"not UTF-8 (byte {error.start})", where=path, remedy="unpack the official archive again"
+            f"not UTF-8 (byte {error.start})", where=where, remedy="unpack the official archive again"
         ) from error
     return text.replace("\r\n", "\n")
 
