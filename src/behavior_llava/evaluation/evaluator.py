@@ -198,9 +198,19 @@ def prepare(
 
 def _example(task: Task, sample: Sample, view: View | None) -> Example:
     """The question; with its answer where the sample's label is known."""
-    completion = None if sample.label is None else task.answer(sample)
+    completion = None if sample.label is None else _known_answer(task, sample)
     media = None if view is None else view.media()
     return Example(f"{task.name}:{sample.id}", benchmarks.to_prompt(task, sample), completion, media)
+
+
+def _known_answer(task: Task, sample: Sample) -> str | None:
+    """The completion to learn; None where a sample that is judged has no answer of its own."""
+    try:
+        return task.answer(sample)
+    except ValueError:
+        if not task.judged:
+            raise
+        return None
 
 
 def _cluster(sample: Sample, view: View | None) -> str:
