@@ -37,7 +37,7 @@ PAPER = {
 NUM_TASKS = 46
 GUESSES = 20_000
 
-# Without a label the best answer in the task's form is not quite the truth: whole seconds, one digit.
+# The best answer in the task's form is not quite the truth: whole seconds, one digit.
 IN_A_COARSE_FORM = ("moment_map", "highlight_map")
 
 HEADER = ("benchmark:", "paper:", "license:", "splits:", "metric:", "published:", "protocol:")
@@ -103,6 +103,12 @@ def shares_a_stem(word: str, label: str) -> bool:
 def oracle_reaches_best(task: Task, world: Path, folder: Path) -> None:
     """Answering with the truth, said and read back, is right on every sample."""
     samples = samples_of(task, world)
+    if task.answers == "number":
+        # both ends and all between: the world's labels may lie in the middle
+        low, high = task.scale
+        samples += [
+            dataclasses.replace(samples[0], label=low + (high - low) * place / 50) for place in range(51)
+        ]
     labels = [sample.label for sample in samples]
     if task.judged:
         # what a judge that is pleased with everything gives; that one's words are read back is tested with it
@@ -122,7 +128,6 @@ def oracle_reaches_best(task: Task, world: Path, folder: Path) -> None:
         read = [task.parse(task.answer(sample)) for sample in samples]
         assert None not in read
     if task.answers == "number":
-        low, high = task.scale
         assert all(isinstance(number, int) and 0 <= number <= 99 for number in read)
         read = [low + (high - low) * number / 99 for number in read]
         # Two digits hold a value to half a step of 1/99 of the scale; beyond its ends they hold the end.
@@ -133,7 +138,10 @@ def oracle_reaches_best(task: Task, world: Path, folder: Path) -> None:
     value = metrics.named(task.metric).score(read, labels)
     assert value is not None
     if task.metric in IN_A_COARSE_FORM:
-        assert task.best - 0.01 <= value <= 1
+        # how good it can be depends on how far annotators agree; `best` is that of the real test split
+        others = metrics.named(task.metric).score([*read[1:], read[0]], labels)
+        assert others is not None
+        assert others < value <= 1
     elif task.metric == "mse":
         # halves of a step, squared
         assert value == pytest.approx(task.best, abs=(task.scale[1] - task.scale[0]) ** 2 / 99**2)
