@@ -155,7 +155,8 @@ def silence_is_unparsed(task: Task, world: Path, folder: Path) -> None:
     labels = [sample.label for sample in samples_of(task, world)]
     value = metrics.named(task.metric).score([None] * len(labels), labels)
     if value is not None and metrics.named(task.metric).higher_is_better:
-        assert value < task.best / 2 or task.metric == "average_precision"
+        # an order without information scores the prevalence, which may be high
+        assert value < task.best / 2 or task.metric in ("average_precision", "mean_average_precision")
 
 
 def guesser_is_near_chance(task: Task, world: Path, folder: Path) -> None:
@@ -170,7 +171,7 @@ def guesser_is_near_chance(task: Task, world: Path, folder: Path) -> None:
         assert benchmarks.chance(task, samples) is None
         return
     chance = benchmarks.chance(task, samples)
-    many = samples * (GUESSES // len(samples) if task.metric != "mean_average_precision" else 10)
+    many = samples * (GUESSES // len(samples) if task.metric != "mean_average_precision" else 100)
     read: list[Any] = []
     for sample in many:
         choices = deciding.NUMBERS if task.answers == "number" else benchmarks.choices(task, sample)
@@ -438,8 +439,8 @@ FAULTS: tuple[tuple[str, str, Callable[[Task], Task], Check], ...] = (
         lambda task: dataclasses.replace(task, chance=0.5),
         guesser_is_near_chance,
     ),
-    ("blind_choice", "hvu_scene", _blind, oracle_reaches_best),
-    ("blind_choice", "hvu_scene_official", _blind, oracle_reaches_best),
+    ("blind_choice", "hvu_event", _blind, oracle_reaches_best),
+    ("blind_choice", "hvu_event_official", _blind, oracle_reaches_best),
     ("scale", "lvu_view_count", _upside_down, oracle_reaches_best),
     ("label_in_prompt", "imdb", _label_told, prompt_tells_nothing),
     (

@@ -92,7 +92,7 @@ class EvaluateConfig(Config):
     settings: tuple[Setting, ...] = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
     primary: Setting = "zero_shot_verbalized"
     context_tokens: int = Field(default=96, gt=0)
-    answer_tokens: int = Field(default=128, gt=0)
+    answer_tokens: int = Field(default=192, gt=0)
     shots: tuple[int, ...] = (1,)
     judge: JudgeConfig | None = None
     batch_size: int = Field(default=48, gt=0)

@@ -30,7 +30,7 @@ LICENSE = "the code is MIT, none is stated for the data; the videos are YouTube'
 
 
 def load(folder: Path, split: str) -> list[Sample]:
-    """The questions of `<split>_qa.json`, in its order; `fields` has `category_id`, None where it is not said.
+    """The questions of `<split>_qa.json`, in its order; `fields` has `category_id`, None where there is none.
 
     Raises:
         UserError: the file is absent, or a row is malformed.

@@ -52,7 +52,8 @@ LABELS = (
 
 OBTAIN = (
     "the data set is not released: ask the authors of https://arxiv.org/abs/2305.09758, write "
-    "persuasion.json and train.txt, val.txt, test.txt as this task's file says, and give their folder"
+    "persuasion.json, train.txt, val.txt and test.txt as this task's file says, and give the folder that "
+    "holds them"
 )
 LICENSE = 'not released ("Dataset coming soon" on the project\'s page)'
 

@@ -229,7 +229,7 @@ def load_statements(folder: Path, split: str, *, part: str, num_choices: int) ->
     samples = []
     for _, video in videos:
         own = _value(statements, video, path)
-        mine = {statement.casefold() for statement in own}
+        mine = {statement.casefold() for statement in own} & spelled.keys()
         if len(pool) - len(mine) < num_choices - 1:
             raise UserError(
                 f"only {len(pool)} statements to draw {num_choices - 1} from", where=path, remedy=OBTAIN
@@ -261,7 +261,7 @@ def _names_file(names: Sequence[str]) -> str:
     return "".join(f'{place}. "..." (ABBREVIATION: "{name}")\n' for place, name in enumerate(names, 1))
 
 
-# Two videos that are in test by their hash, and one that is in train and has statements enough to draw from.
+# By their hashes the first is in train and the second in test.
 _IDS = "'aaaaaaaaaaa'\n'iiiiiiiiiii'\n"
 
 
@@ -277,7 +277,7 @@ def _class_example(part: str, names: Sequence[str], value: int | str) -> dict[st
 def _statement_example(part: str, statement: str) -> dict[str, str]:
     others = ", ".join(f'"Buy {count} cups."' for count in range(40))
     return {
-        "video/final_video_id_list.csv": _IDS,
+        "video/final_video_id_list.csv": "'iiiiiiiiiii'\n",
         f"video/raw_result/video_QA_{part}_raw.json": (
             f'{{"aaaaaaaaaaa": [{others}], "iiiiiiiiiii": ["{statement}", "buy 7 cups."]}}'
         ),
