@@ -56,6 +56,9 @@ class Kind(StrEnum):
     arms = "arms"
 
 
+_MOST_LABELS = 40
+
+
 def _quiet() -> None:
     """Before the libraries are imported: nothing may be fetched or sent that the config does not ask for."""
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
@@ -167,18 +170,121 @@ def train(
 
 @app.command()
 def evaluate(
-    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run, or none with --model.")
+    ] = None,
+    set_: Overrides = None,
+    out: Out = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a model, to be evaluated alone.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="With --model: names of tasks, separated by commas; see `list tasks`.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="With --model: the folder with one sub-folder a benchmark.")
+    ] = None,
 ) -> None:
-    """Asks every arm every task in every setting."""
-    _go("evaluate", config, set_, out, limit, dry_run)
+    """Asks every arm of a run, or one model alone, every task in every setting.
+
+    With --model, --set changes the settings of an `evaluate` section, as --set settings=[zero_shot].
+    """
+    if (config is None) == (model is None):
+        raise UserError("give a config, or a model with --model", remedy="not both, and not neither")
+    if model is None:
+        if tasks is not None or data is not None:
+            raise UserError("--tasks and --data belong to --model", remedy="use --set evaluate.tasks=[...]")
+        assert config is not None
+        _go("evaluate", config, set_, out, limit, dry_run)
+        return
+    if tasks is None or data is None:
+        raise UserError("--model wants --tasks and --data", remedy="see `behavior-llava list tasks`")
+    if dry_run:
+        raise UserError("--dry-run is for a run's config", remedy="leave it out")
+    from transformers.utils import logging as transformers_logging
+
+    from behavior_llava import evaluating
+    from behavior_llava.core.config import build
+    from behavior_llava.evaluation.evaluator import EvaluateConfig
+
+    transformers_logging.disable_progress_bar()
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    given = {"tasks": names, "benchmarks": str(data)}
+    settings = build(EvaluateConfig, given, set_ or ())
+    place = evaluating.evaluate(
+        model, settings, out or Path("runs") / f"evaluate-{Path(model).name}", limit=limit
+    )
+    console.print((place / "scores.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+    console.print(f"[bold]Done; see[/bold] {place}", soft_wrap=True)
 
 
 @app.command()
 def report(
-    config: ConfigPath, set_: Overrides = None, out: Out = None, limit: Limit = None, dry_run: DryRun = False
+    configs: Annotated[
+        list[Path],
+        typer.Argument(metavar="CONFIG|RUN...", help="A run's YAML file, or folders of runs to compare."),
+    ],
+    set_: Overrides = None,
+    out: Out = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Writes the page and summary.json."""
-    _go("report", config, set_, out, limit, dry_run)
+    """Writes the page and summary.json of a run, or of several runs that are to be compared."""
+    if len(configs) == 1 and not configs[0].is_dir():
+        _go("report", configs[0], set_, out, limit, dry_run)
+        return
+    if files := [path for path in configs if not path.is_dir()]:
+        raise UserError("is no folder of a run", where=files[0], remedy="give one config, or folders of runs")
+    if set_ or limit or dry_run:
+        raise UserError(
+            "finished runs are compared as they are", remedy="leave --set, --limit, --dry-run out"
+        )
+    from behavior_llava import comparing
+
+    page = comparing.compare(configs, out or Path("runs") / "comparison")
+    console.print(f"[bold]The report is at[/bold] {page}", soft_wrap=True)
+    console.print(f"Its numbers: {page.with_name('summary.json')}", soft_wrap=True)
+
+
+tasks_app = typer.Typer(no_args_is_help=True, help="Looks at benchmarks' folders.")
+app.add_typer(tasks_app, name="tasks")
+
+
+@tasks_app.callback()
+def _tasks() -> None:
+    """Looks at benchmarks' folders."""
+
+
+@tasks_app.command("check")
+def tasks_check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A task; see `list tasks`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The benchmark's folder as released.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Counts what is in a benchmark's folder and says what is missing, where it is had, and its licence."""
+    from behavior_llava.evaluation import benchmarks
+
+    task = benchmarks.task_named(name)
+    found = benchmarks.check(task, folder)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    table = Table("split", title=f"{task.name}: {task.benchmark}", title_justify="left")
+    for column in ("rows", "media found", "media missing"):
+        table.add_column(column, justify="right")
+    table.add_column("labels", overflow="fold")
+    for split, counts in found["splits"].items():
+        shown = [f"{label} {count:,}" for label, count in counts["labels"].items()]
+        more = f", and {len(shown) - _MOST_LABELS} more" if len(shown) > _MOST_LABELS else ""
+        media = [
+            "" if counts[key] is None else f"{counts[key]:,}" for key in ("media_found", "media_missing")
+        ]
+        table.add_row(split, f"{counts['rows']:,}", *media, escape(", ".join(shown[:_MOST_LABELS]) + more))
+    Console().print(table)
+    for line in benchmarks.missing_words(task, found):
+        console.print(escape(line), soft_wrap=True)
 
 
 @app.command()
@@ -427,12 +533,14 @@ def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As J
         rows = [{"name": name} for name in find(package, kind.value.removesuffix("s").upper())]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-    elif kind is Kind.behaviors:
+    elif kind in (Kind.behaviors, Kind.tasks):
         table = Table()
         for name in rows[0]:
             table.add_column(name, overflow="fold", no_wrap=name == "name")
         for row in rows:
-            table.add_row(*map(str, row.values()))
+            table.add_row(
+                *("yes" if one is True else "" if one is False else str(one) for one in row.values())
+            )
         Console().print(table)
     else:
         typer.echo("\n".join("  ".join(str(value) for value in row.values()) for row in rows))

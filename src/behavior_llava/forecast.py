@@ -27,7 +27,7 @@ from behavior_llava.core.progress import console
 from behavior_llava.core.schema import Example, Media, Task
 from behavior_llava.data import arms, instruction
 from behavior_llava.data.collect import source_of
-from behavior_llava.evaluation import benchmarks
+from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.models import auto
 from behavior_llava.pipeline import VERBS, RunConfig
 from behavior_llava.training.trainer import TrainConfig
@@ -210,9 +210,7 @@ def _evaluation(config: RunConfig, limit: int | None, size: Size) -> float | Non
     tokens: float | None = 0.0
     for name in settings.tasks:
         task = known[name]
-        asked = [
-            setting for setting in settings.settings if setting == "zero_shot" or task.modality != "text"
-        ]
+        asked = [setting for setting in settings.settings if evaluator.can_be_asked(task, setting)]
         tuned = settings.finetune.fractions if name in settings.finetune.tasks else ()
         samples = _samples(config, task, limit)
         table.add_row(
@@ -228,7 +226,7 @@ def _evaluation(config: RunConfig, limit: int | None, size: Size) -> float | Non
         written = sum(setting != "zero_shot" for setting in asked) * (
             QUESTION_TOKENS + settings.context_tokens
         )
-        others = settings.calibration_samples + 1 if task.labels else 0
+        others = settings.calibration_samples + 1 if evaluator.has_priors(task) else 0
         tokens += cells * (samples + others) * ((len(asked) + len(tuned)) * QUESTION_TOKENS + written)
         # a learned token costs three times one that is read; the labels are about as many as the samples
         tokens += cells * 3 * sum(tuned) * samples * settings.finetune.train.epochs * QUESTION_TOKENS

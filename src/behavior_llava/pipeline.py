@@ -42,8 +42,8 @@ def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | 
         "collect": work.collected,
         "build": lambda: _built(work),
         "train": lambda: _cells(work, "train"),
-        "evaluate": lambda: _cells(work, "evaluate"),
-        "report": lambda: (_cells(work, "evaluate"), work.reported()),
+        "evaluate": lambda: (_cells(work, "evaluate"), work.scored()),
+        "report": lambda: (_cells(work, "evaluate"), work.scored(), work.reported()),
     }
     _refuse_foreign(folder)
     _refuse_processes(config)

@@ -37,8 +37,9 @@ from behavior_llava.data.data_card import CardFacts
 from behavior_llava.data.describing import Generate, Writer
 from behavior_llava.data.ledger import Forgotten
 from behavior_llava.data.splits import SPLITS
-from behavior_llava.evaluation import benchmarks, contamination, evaluator, probing
+from behavior_llava.evaluation import benchmarks, contamination, evaluator, judge, probing, scores
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared, Question
+from behavior_llava.evaluation.judge import Judge
 from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models import auto, speech
 from behavior_llava.models.remote import RemoteModel
@@ -221,9 +222,7 @@ class Run:
                     where=folder,
                     remedy=f"put {known[name].benchmark} there, or leave {name} out of evaluate.tasks",
                 )
-            known[name].load(folder, known[name].test_split)
-            if name in settings.finetune.tasks:
-                known[name].load(folder, known[name].train_split)
+            evaluator.check(known[name], settings, folder, is_tuned=name in settings.finetune.tasks)
 
     # ---- what stages share ----
 
@@ -896,16 +895,33 @@ class Run:
     def _answers(self, place: str, name: str, seed: int) -> Iterator[pa.Table]:
         """Those of an arm to all tasks, and what it predicts of held-out posts."""
         settings, tasks = self.config.evaluate, benchmarks.all_tasks()
-        contests = [
-            evaluator.Contest(self.prepared(task, task.test_split), setting, self._priors(task))
-            for task in (tasks[key] for key in settings.tasks)
-            for setting in settings.settings
-            if setting == "zero_shot" or task.modality != "text"
-        ]
+        contests = [contest for key in settings.tasks for contest in self._contests(tasks[key])]
         asked = self._asked(place, name, seed)
         return evaluator.ask(
-            asked, contests, settings, self._journal(asked), self._heldout(seed), self._behaviors
+            asked,
+            contests,
+            settings,
+            self._journal(asked),
+            self._heldout(seed),
+            self._behaviors,
+            self._judge,
         )
+
+    def _contests(self, task: Task) -> list[evaluator.Contest]:
+        """A task in every setting; kept for the other arms."""
+        key = f"_contests_{task.name}"
+        if not hasattr(self, key):
+            prepared = self.prepared(task, task.test_split)
+            found = evaluator.contests(
+                prepared, self.config.evaluate, self.benchmark(task), self.viewer, self._priors(task)
+            )
+            setattr(self, key, found)
+        return getattr(self, key)
+
+    @cached_property
+    def _judge(self) -> Judge | None:
+        config = self.config.evaluate.judge
+        return None if config is None else judge.of(config, self.store, self.config.device)
 
     def _journal(self, asked: Asked) -> Path:
         """Apart from the stages: what a model answered outlives a change of what else is asked."""
@@ -917,18 +933,16 @@ class Run:
         Args:
             is_trained: on the task's training split.
         """
-        if not task.labels:
-            return {}
         key = (task.name, is_trained)
         if key not in self._known_priors:
-            tested, count = self.prepared(task, task.test_split), self.config.evaluate.calibration_samples
-            without = (task.train_split,) if is_trained else ()
-            self._known_priors[key] = {
-                "content_free": (evaluator.content_free(tested, self.store),),
-                "split": evaluator.unlabeled(
-                    tested, self.benchmark(task), self.viewer, count=count, without=without
-                ),
-            }
+            self._known_priors[key] = evaluator.priors(
+                self.prepared(task, task.test_split),
+                self.config.evaluate,
+                self.benchmark(task),
+                self.viewer,
+                self.store,
+                without=(task.train_split,) if is_trained else (),
+            )
         return self._known_priors[key]
 
     def _asked(self, place: str, name: str, seed: int) -> Asked:
@@ -990,7 +1004,23 @@ class Run:
         asked = self._asked(str(folder / "model"), name, seed)
         prepared, priors = self.prepared(task, task.test_split), self._priors(task, is_trained=True)
         contest = evaluator.Contest(prepared, "finetuned", priors, fraction)
-        return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked))
+        return evaluator.ask(asked, [contest], self.config.evaluate, self._journal(asked), judge=self._judge)
+
+    def scored(self) -> Stage:
+        """Every arm's scores as tables, without statistics."""
+        cells = {
+            (name, seed): self.evaluated(name, seed)
+            for seed in self.config.seeds
+            for name in self.config.arms
+        }
+        inputs: dict[str, Stage | str] = {
+            f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
+        }
+        with self.stage("evaluate/scores", {"limit": self.limit}, inputs) as (stage, facts):
+            if facts is not None:
+                answers = [one.folder / "predictions.parquet" for one in cells.values()]
+                facts["scores"] = scores.write(answers, self._task_facts()[0], stage.folder)
+        return stage
 
     # ---- test samples in training data ----
 
@@ -1112,17 +1142,8 @@ class Run:
         for name in dict.fromkeys((*self.config.evaluate.tasks, *self.config.evaluate.finetune.tasks)):
             task = known[name]
             prepared = self.prepared(task, task.test_split)
-            tasks[name] = {
-                "benchmark": task.benchmark,
-                "metric": task.metric,
-                "modality": task.modality,
-                "chance": task.chance,
-                "low_level": task.low_level,
-                # the paper's numbers are of the real benchmarks
-                "published": None if self.config.evaluate.benchmarks is None else task.published,
-                "listed": prepared.listed,
-                "majority": prepared.majority,
-            }
+            # the paper's numbers are of the real benchmarks
+            tasks[name] = evaluator.facts(prepared, is_real=self.config.evaluate.benchmarks is not None)
             questions[name] = task.question
             media |= {
                 (name, question.sample_id): question.example.media

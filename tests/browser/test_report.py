@@ -29,7 +29,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         | {"majority": 0.25, "low_level": False, "published": None, "listed": 40}
     }
     rows = [
-        {"benchmark": "b", "task": "emotion", "setting": "zero_shot", "arm": arm, "seed": 0, "shots": 0}
+        {
+            "benchmark": "b",
+            "task": "emotion",
+            "metric": "accuracy",
+            "setting": "zero_shot",
+            "arm": arm,
+            "seed": 0,
+            "shots": 0,
+        }
         | {"label_fraction": None, "scoring": "sum", "primary": True, "group": None, "label": "1"}
         | {"sample_id": f"s{item}", "cluster": f"m{item}", "prediction": json.dumps(int(item % 4 < right))}
         for right, arm in enumerate(ARMS, 1)

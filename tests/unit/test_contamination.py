@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from behavior_llava.core.media import sha256, spread_frames
-from behavior_llava.core.schema import Example, Media
+from behavior_llava.core.schema import Example, Media, Sample
 from behavior_llava.data.viewing import Viewer
 from behavior_llava.evaluation import benchmarks, contamination
 from behavior_llava.evaluation.contamination import check, needed_views
@@ -73,8 +73,8 @@ def prepared(name: str, items: dict[str, Path | str]) -> Prepared:
         media = shown(item) if isinstance(item, Path) else None
         prompt = task.question if media is not None else f"{item}\n\n{task.question}"
         example = Example(f"{name}:{sample_id}", prompt, task.labels[0], media)
-        questions.append(Question(sample_id, sample_id, example, task.labels[0], None))
-    return Prepared(task, tuple(questions), len(questions), {}, None)
+        questions.append(Question(Sample(id=sample_id, label=task.labels[0]), sample_id, example, None))
+    return Prepared(task, tuple(questions), len(questions), {}, {})
 
 
 def row(name: str, item: Path | str) -> tuple[str, Example]:

@@ -30,7 +30,7 @@ def test_every_way_by_hand() -> None:
         0.30 / 0.3 = 1, 0.16 / 0.275 = 0.58, 0.24 / 0.425 = 0.56: joy.
     """
     found = choices(
-        LABELS,
+        [LABELS],
         [scores(0.30, 0.16, 0.24)],
         {"content_free": [scores(0.6, 0.1, 0.1)], "split": [scores(0.4, 0.2, 0.2), scores(0.05, 0.15, 0.3)]},
     )
@@ -49,12 +49,12 @@ def test_every_way_by_hand() -> None:
 
 
 def test_a_prior_without_questions_gives_no_answers() -> None:
-    found = choices(LABELS, [scores(0.3, 0.16, 0.24)], {"content_free": [], "split": []})
+    found = choices([LABELS], [scores(0.3, 0.16, 0.24)], {"content_free": [], "split": []})
     assert list(found) == ["sum", "mean"]
 
 
 def test_no_question_no_answer() -> None:
-    assert choices(LABELS, [], {"split": [scores(0.3, 0.16, 0.24)]}) == {"sum": [], "mean": [], "split": []}
+    assert choices([], [], {"split": [scores(0.3, 0.16, 0.24)]}) == {"sum": [], "mean": [], "split": []}
     assert numbers([]) == {"expectation": [], "argmax": []}
 
 
@@ -69,8 +69,8 @@ def test_what_is_likely_anyway_makes_no_difference_once_it_is_taken_out(
     plain = [Scores(np.array(row), TOKENS) for row in rows]
     other = [Scores(np.array(row) + np.array(bias), TOKENS) for row in rows]
     nothing, bent = Scores(np.zeros(3), TOKENS), Scores(np.array(bias), TOKENS)
-    before = choices(LABELS, plain, {"content_free": [nothing]})
-    after = choices(LABELS, other, {"content_free": [bent]})
+    before = choices([LABELS] * len(plain), plain, {"content_free": [nothing]})
+    after = choices([LABELS] * len(other), other, {"content_free": [bent]})
     for row, (first, _), (second, _) in zip(rows, before["content_free"], after["content_free"], strict=True):
         by_label = dict(zip(LABELS, row, strict=True))
         assert by_label[first] == pytest.approx(by_label[second], abs=1e-6)

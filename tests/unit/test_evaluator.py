@@ -32,6 +32,7 @@ from behavior_llava.evaluation.evaluator import (
     prepare,
     unlabeled,
 )
+from behavior_llava.evaluation.judge import Judge, JudgeConfig
 from behavior_llava.evaluation.scoring import answer_nll, score_labels
 from behavior_llava.evaluation.summary import PREDICTIONS
 
@@ -64,18 +65,21 @@ def task(samples: Sequence[Sample] = (), **changes: Any) -> Task:
     )
 
 
-NUMERIC = {"metric": "spearman", "labels": (), "chance": None, "scoring": "expectation"}
+NUMERIC = {"metric": "spearman", "labels": (), "answers": "number", "chance": None, "scoring": "expectation"}
 
 
 def questions(media: dict[str, Media], kind: Task) -> Prepared:
     items = [media[name] for name in ("a", "clip", "b", "c", "d")]
     found = [
         Question(
-            f"s{n}", f"c{n}", Example(f"mood:s{n}", f"what do viewers feel {n}", "joy", item), "joy", None
+            Sample(id=f"s{n}", label="joy"),
+            f"c{n}",
+            Example(f"mood:s{n}", f"what do viewers feel {n}", "joy", item),
+            None,
         )
         for n, item in enumerate(items)
     ]
-    return Prepared(kind, tuple(found), len(found), {}, None)
+    return Prepared(kind, tuple(found), len(found), {}, {})
 
 
 def asked(model: VisionLanguageModel, **changes: Any) -> Asked:
@@ -131,7 +135,11 @@ def test_what_is_likely_anyway_is_taken_out(
 ) -> None:
     prepared = questions(media, task())
     grey = content_free(prepared, tiny.store)
-    others = (replace(prepared.questions[0], sample_id="train:1"), replace(grey, sample_id="train:2"))
+    first = prepared.questions[0]
+    others = tuple(
+        replace(one, sample=replace(one.sample, id=f"train:{number}"))
+        for number, one in enumerate((first, grey), 1)
+    )
     contest = Contest(prepared, "zero_shot", {"content_free": (grey,), "split": others})
     rows = answers(tiny, [contest], tmp_path)
 
@@ -388,7 +396,7 @@ def test_a_limit_beyond_the_list_takes_all(tmp_path: Path) -> None:
     labels = ["joy", "anger", "sadness"]
     assert prepare(texts(labels), tmp_path, "test", viewer(tmp_path), limit=50).listed == 3
     numbers = [n / 100 for n in range(100)]
-    kind = dataclasses.replace(texts(numbers), metric="spearman", labels=())
+    kind = dataclasses.replace(texts(numbers), metric="spearman", labels=(), answers="number")
     few = [q.label for q in prepare(kind, tmp_path, "test", viewer(tmp_path), limit=5).questions]
     assert np.diff(sorted(few)).max() < 0.3
 
@@ -434,3 +442,189 @@ def test_behavior_that_cannot_be_read_is_null_and_stays(
     assert [table.to_pylist() for table in ask(asked(tiny), [], CONFIG, tmp_path, posts, behaviors)] == [
         table.to_pylist() for table in tables
     ]
+
+
+# ---- what stands before a question -------------------------------------------------------------------------
+
+
+def test_few_shot_tells_what_is_shown_in_the_models_own_words(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    prepared = questions(media, task())
+    shown = tuple(
+        Question(
+            Sample(id=f"t{n}", label=label),
+            f"t{n}",
+            Example(f"mood:t{n}", "what do viewers feel", label, media[name]),
+            None,
+        )
+        for n, (name, label) in enumerate((("c", "anger"), ("d", "sadness")))
+    )
+    tested = replace(prepared, questions=prepared.questions[:1])
+    rows = answers(tiny, [Contest(tested, "few_shot", shown=shown)], tmp_path)
+    described = [
+        text.replace(f"{SEPARATOR}\n", "")
+        for text in tiny.generate(
+            [Example("x", DESCRIBE, None, media[name]) for name in ("c", "d", "a")], max_new_tokens=6
+        )
+    ]
+    prompt = (
+        f"{described[0]}\nwhat do viewers feel\nanger\n\n{described[1]}\nwhat do viewers feel\nsadness\n\n"
+        f"{described[2]}\n{prepared.questions[0].example.prompt}"
+    )
+    expected = score_labels(tiny, [Example("x", prompt, None, media["a"])], LABELS)[0]
+    assert json.loads(of(rows, "sum")[0]["prediction"]) == LABELS[expected.argmax()]
+    assert [row["shots"] for row in rows] == [2, 2]
+    assert rows[0]["context"] == described[2]
+
+
+def test_few_shot_of_texts_shows_the_texts(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    kind = task(modality="text", labels=("no", "yes"))
+
+    def text(name: str, words: str, label: str) -> Question:
+        example = Example(name, f"{words}\n\ngood?", label, None)
+        return Question(Sample(id=name, label=label, fields={"text": words}), name, example, None)
+
+    prepared = Prepared(kind, (text("s", "I left.", "no"),), 1, {}, {})
+    contest = Contest(prepared, "few_shot", shown=(text("t", "I stayed.", "yes"),))
+    rows = answers(tiny, [contest], tmp_path)
+    example = Example("x", "I stayed.\n\ngood?\nyes\n\nI left.\n\ngood?", None, None)
+    expected = score_labels(tiny, [example], kind.labels)[0]
+    assert json.loads(of(rows, "sum")[0]["prediction"]) == kind.labels[expected.argmax()]
+    assert {row["context"] for row in rows} == {None}
+
+
+def test_what_is_shown_is_of_the_training_split_and_not_of_the_tests_media(
+    media: dict[str, Media], tmp_path: Path
+) -> None:
+    kind = split_task(media, {"test": ["a", "b"], "train": ["a", "c", "d", "b", "clip"]})
+    tested = prepare(kind, tmp_path, "test", viewer(tmp_path), limit=None)
+    found = evaluator.shown_first(tested, tmp_path, viewer(tmp_path), count=2)
+    again = evaluator.shown_first(tested, tmp_path, viewer(tmp_path), count=3)
+    assert len(found) == 2
+    assert again[:2] == found, "more of them are the same and more"
+    assert {Path(str(one.sample.media_path)).stem for one in again} == {"c", "d", "clip"}
+    assert all(one.example.completion is not None for one in again)
+    with pytest.raises(UserError, match="3 of 5 samples drawn from train can be shown"):
+        evaluator.shown_first(tested, tmp_path, viewer(tmp_path), count=4)
+
+
+def test_a_story_stands_before_the_question_and_who_has_none_is_not_asked(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    prepared = questions(media, task())
+    contest = Contest(prepared, "story", stories={"s0": "Once upon a time.", "s3": "The end."})
+    rows = of(answers(tiny, [contest], tmp_path), "sum")
+    assert [row["sample_id"] for row in rows] == ["s0", "s3"]
+    told = replace(
+        prepared.questions[0].example,
+        prompt=f"Once upon a time.\n{prepared.questions[0].example.prompt}",
+        completion=None,
+    )
+    expected = score_labels(tiny, [told], LABELS)[0]
+    assert json.loads(rows[0]["prediction"]) == LABELS[expected.argmax()]
+
+
+def test_stories_are_asked_for_where_they_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"stories\.json.*mood"):
+        evaluator.stories(task(), tmp_path)
+    (tmp_path / "stories.json").write_text('{"s": 3}', encoding="utf-8")
+    with pytest.raises(UserError, match="object of sample id and text"):
+        evaluator.stories(task(), tmp_path)
+    assert not evaluator.can_be_asked(task(modality="text"), "story")
+    assert not evaluator.can_be_asked(task(modality="text"), "zero_shot_described")
+    assert evaluator.can_be_asked(task(modality="text"), "few_shot")
+
+
+# ---- answers in words, choices of one's own, numbers on a scale --------------------------------------------
+
+
+def test_words_are_compared_and_judged(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    kind = task(
+        labels=(),
+        answers="text",
+        metric="accuracy",
+        scoring="generate",
+        parse=lambda text: text.strip() or None,
+        judged="qa",
+    )
+    prepared = questions(media, kind)
+    written = tiny.generate(
+        [replace(one.example, completion=None) for one in prepared.questions], max_new_tokens=9
+    )
+    who = Judge("tiny", "judge", JudgeConfig(model="tiny", tokens=4), load=lambda: tiny)
+    config = CONFIG.model_copy(update={"answer_tokens": 9})
+    (table,) = ask(asked(tiny), [Contest(prepared, "zero_shot")], config, tmp_path, judge=who)
+    rows = table.to_pylist()
+    assert {row["scoring"] for row in rows} == {"generate"}, "no metric of this task is a judge's"
+    assert [row["answer"] for row in rows] == written
+    assert [json.loads(row["prediction"] or "null") for row in rows] == [
+        text.strip() or None for text in written
+    ]
+
+
+def test_a_sample_may_have_choices_of_its_own(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    own = {"s0": ("buy it now", "call home"), "s1": ("sleep", "eat more fruit", "run")}
+
+    def choose(sample: Sample, values: Sequence[float]) -> list[float]:
+        assert len(values) == len(own[sample.id])
+        return list(values)
+
+    for chosen in (None, choose):
+        kind = task(labels=(), choose=chosen)
+        prepared = questions(media, kind)
+        prepared = replace(
+            prepared,
+            questions=tuple(
+                replace(one, sample=Sample(id=one.sample_id, label="x", choices=own[one.sample_id]))
+                for one in prepared.questions[:2]
+            ),
+        )
+        rows = of(answers(tiny, [Contest(prepared, "zero_shot")], tmp_path), "sum")
+        for row, question in zip(rows, prepared.questions, strict=True):
+            labels = own[question.sample_id]
+            expected = score_labels(tiny, [question.example], labels)[0]
+            said = json.loads(row["prediction"])
+            if chosen is None:
+                assert said == labels[expected.argmax()]
+            else:
+                assert said == pytest.approx(expected.tolist(), abs=1e-4)
+    with pytest.raises(ValueError, match="nothing to choose from"):
+        answers(tiny, [Contest(questions(media, task(labels=())), "zero_shot")], tmp_path)
+
+
+def test_numbers_are_on_the_tasks_scale(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    plain = answers(tiny, [Contest(questions(media, task(**NUMERIC)), "zero_shot")], tmp_path / "a")
+    scaled = answers(
+        tiny, [Contest(questions(media, task(**NUMERIC, scale=(-4.0, 6.0))), "zero_shot")], tmp_path / "b"
+    )
+    assert [json.loads(row["prediction"]) for row in scaled] == pytest.approx(
+        [10 * json.loads(row["prediction"]) - 4 for row in plain], abs=1e-6
+    )
+
+
+def test_every_metric_has_its_rows(
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+) -> None:
+    kind = task(**NUMERIC | {"metric": "spearman"}, also=("mse",))
+    rows = answers(tiny, [Contest(questions(media, kind), "zero_shot")], tmp_path)
+    assert Counter((row["metric"], row["scoring"], row["primary"]) for row in rows) == {
+        ("spearman", "expectation", True): 5,
+        ("mse", "expectation", False): 5,
+        ("spearman", "argmax", False): 5,
+        ("mse", "argmax", False): 5,
+    }
+
+
+def test_a_task_that_only_a_judge_scores_wants_one(tmp_path: Path) -> None:
+    kind = task([Sample(id="s", label="x")], metric="judge_grade", scoring="judge", judged="caption_detail")
+    config = CONFIG.model_copy(update={"settings": ("zero_shot",)})
+    with pytest.raises(UserError, match="scored by a judge alone"):
+        evaluator.check(kind, config, tmp_path, is_tuned=False)
+    evaluator.check(replace(kind, also=("accuracy",)), config, tmp_path, is_tuned=False)

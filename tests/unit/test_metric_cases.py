@@ -13,6 +13,13 @@ from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_
 from behavior_llava.evaluation.metrics import METRICS, named
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "metrics").glob("*.yaml"))
+# Windows, highlights, texts and a judge's grades have their cases in test_metrics_shots.py.
+ELSEWHERE = {
+    name
+    for name in METRICS
+    if name.startswith(("moment_", "highlight_"))
+    or name in ("bleu_4", "rouge_l", "cider", "meteor", "judge_grade")
+}
 KINDS = {"normal", "edge", "undefined", "unreadable"}
 CASES = [(path.stem, case) for path in FILES for case in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
@@ -22,9 +29,9 @@ each_case = pytest.mark.parametrize(
 
 
 def test_all_cases_were_read():
-    assert {path.stem for path in FILES} == set(METRICS)
+    assert {path.stem for path in FILES} == set(METRICS) - ELSEWHERE
     assert len(CASES) == 69
-    for name in METRICS:
+    for name in set(METRICS) - ELSEWHERE:
         own = [case for metric, case in CASES if metric == name]
         assert {case["kind"] for case in own} == KINDS, name
         assert len({case["case"] for case in own}) == len(own), name
@@ -142,4 +149,4 @@ def test_perplexity_equals_that_of_scikit_learns_log_loss(seed):
 
 
 def test_every_metric_has_an_outside_implementation():
-    assert {*OUTSIDE, "perplexity"} == set(METRICS)
+    assert {*OUTSIDE, "perplexity"} == set(METRICS) - ELSEWHERE

@@ -15,7 +15,7 @@ from behavior_llava.evaluation.metrics import METRICS, majority, named
 
 
 def test_every_metric_declares_itself():
-    assert len(METRICS) == 9
+    assert len(METRICS) == 25
     assert all(metric.name == name for name, metric in METRICS.items())
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
     assert lower == {"mse", "perplexity", "curve_error"}

@@ -254,18 +254,20 @@ def test_accuracy_is_that_of_the_questions(tiny: VisionLanguageModel, media: dic
     # right, wrong, right, ... and the last is right
     labels = [said if number % 2 == 0 else "none" for number, said in enumerate(answers)]
     questions = tuple(
-        Question(f"q{n}", "c", example, label, None)
+        Question(Sample(id=f"q{n}", label=label), "c", example, None)
         for n, (example, label) in enumerate(zip(examples, labels, strict=True))
     )
-    probe = probing.questions(Prepared(task(), questions, 10, {}, None))
+    probe = probing.questions(Prepared(task(), questions, 10, {}, {}))
     assert probe.name == "zero-shot accuracy of mood"
     assert probe.measure(tiny) == 0.5
-    assert probing.questions(Prepared(task(), (), 0, {}, None)).measure(tiny) is None
+    assert probing.questions(Prepared(task(), (), 0, {}, {})).measure(tiny) is None
 
 
 def test_media_that_are_gone_are_told(tiny: VisionLanguageModel, tmp_path: Path) -> None:
     gone = Example("q", "what do viewers feel", "joy", Media(str(tmp_path / "x.png"), "image", "0" * 64))
-    probe = probing.questions(Prepared(task(), (Question("q", "c", gone, "joy", None),), 1, {}, None))
+    probe = probing.questions(
+        Prepared(task(), (Question(Sample(id="q", label="joy"), "c", gone, None),), 1, {}, {})
+    )
     with pytest.raises(UserError, match="media_missing"):
         probe.measure(tiny)
 

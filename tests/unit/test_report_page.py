@@ -46,6 +46,7 @@ def make_rows(names=TASKS, seeds=(0, 1), n=40):
                         {
                             "benchmark": "bench",
                             "task": name,
+                            "metric": metric,
                             "setting": "zero_shot",
                             "arm": arm,
                             "seed": seed,

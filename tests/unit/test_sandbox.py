@@ -26,6 +26,7 @@ from behavior_llava.core.schema import Fault, Post
 from behavior_llava.data import instruction, json_lines, reading, scenes
 from behavior_llava.data.sources import reddit, sandbox, youtube
 from behavior_llava.data.world import words, writers
+from behavior_llava.data.world.canvas import Canvas
 from behavior_llava.evaluation import benchmarks
 
 Reader = Callable[..., tuple[list[Post], list[Fault]]]
@@ -343,9 +344,9 @@ def test_they_change_no_other_file(perceived_world: Path, tmp_path: Path) -> Non
 
 
 def test_they_are_the_same_every_time(perceived_world: Path, tmp_path: Path) -> None:
-    drawing = sandbox._Drawing()
-    sandbox._write_perceptual(PERCEIVED, tmp_path / "perceptual", drawing, {})
-    sandbox._write_memory(PERCEIVED, tmp_path / "memory", drawing, {})
+    canvas = Canvas(PERCEIVED.seed)
+    sandbox._write_perceptual(PERCEIVED, tmp_path / "perceptual", canvas, {})
+    sandbox._write_memory(PERCEIVED, tmp_path / "memory", canvas, {})
     first, second = bytes_of(perceived_world), bytes_of(tmp_path)
     lists = {
         "perceptual/" + sandbox.FIXATIONS,
@@ -354,7 +355,7 @@ def test_they_are_the_same_every_time(perceived_world: Path, tmp_path: Path) -> 
     }
     assert set(second) == lists
     assert {name: first[name] for name in lists} == second
-    assert len(drawing.images) == 21
+    assert len(canvas.images) == 21
 
 
 def test_observers_differ_and_stay_within_the_picture(perceived_world: Path) -> None:
@@ -372,26 +373,26 @@ def test_observers_differ_and_stay_within_the_picture(perceived_world: Path) -> 
 @pytest.fixture(scope="module")
 def many(
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[list[dict], dict[str, list[dict]], sandbox._Drawing]:
+) -> tuple[list[dict], dict[str, list[dict]], Canvas]:
     """Submissions, comments by post, and what would be drawn, of a world large enough to count rare things
     in."""
     folder = tmp_path_factory.mktemp("many")
-    drawing = sandbox._Drawing()
     config = sandbox.Config(images=6000, videos=0, page_posts=0)
-    sandbox._write_reddit(config, folder, drawing, {})
+    canvas = Canvas(config.seed)
+    sandbox._write_reddit(config, folder, canvas, {})
     submissions = [json.loads(raw or b"") for _, raw in json_lines.lines(folder / "RS_2020-06.zst")]
     comments: dict[str, list[dict]] = {}
     for _, raw in json_lines.lines(folder / "RC_2020-06.zst"):
         record = json.loads(raw or b"")
         comments.setdefault(record["link_id"].removeprefix("t3_"), []).append(record)
-    return submissions, comments, drawing
+    return submissions, comments, canvas
 
 
-def test_dirt_has_its_rates(many: tuple[list[dict], dict[str, list[dict]], sandbox._Drawing]) -> None:
-    submissions, comments, drawing = many
+def test_dirt_has_its_rates(many: tuple[list[dict], dict[str, list[dict]], Canvas]) -> None:
+    submissions, comments, canvas = many
     total = len(submissions)
-    drawn = {Path(path).stem for path, *_ in drawing.images}
-    reposts = {Path(path).stem for path, *_ in drawing.near_copies}
+    drawn = {Path(path).stem for path, *_ in canvas.images}
+    reposts = {Path(path).stem for path, *_ in canvas.near_copies}
     bodies = {post: [record["body"] for record in own] for post, own in comments.items()}
     found = {
         "deleted": sum(record["removed_by_category"] == "deleted" for record in submissions),
@@ -399,7 +400,7 @@ def test_dirt_has_its_rates(many: tuple[list[dict], dict[str, list[dict]], sandb
         "bot_post": sum(record["author"] == "AutoModerator" for record in submissions),
         "repost": len(reposts),
         "missing": total - len(drawn | reposts),
-        "corrupt": sum(is_corrupt for *_, is_corrupt in drawing.images),
+        "corrupt": sum(is_corrupt for *_, is_corrupt in canvas.images),
         "bot_comment": sum(words.BOT in texts for texts in bodies.values()),
         "deleted_comment": sum("[deleted]" in texts for texts in bodies.values()),
         "repeated_comment": sum(f"{texts[0]}!" in texts for texts in bodies.values()),
@@ -414,10 +415,10 @@ def test_dirt_has_its_rates(many: tuple[list[dict], dict[str, list[dict]], sandb
 
 
 def test_dirt_says_nothing_of_the_content(
-    many: tuple[list[dict], dict[str, list[dict]], sandbox._Drawing],
+    many: tuple[list[dict], dict[str, list[dict]], Canvas],
 ) -> None:
-    _, _, drawing = many
-    contents = Counter(content.emotion for _, content, _, is_corrupt in drawing.images if is_corrupt)
+    _, _, canvas = many
+    contents = Counter(content.emotion for _, content, _, is_corrupt in canvas.images if is_corrupt)
     assert max(contents.values()) < 0.4 * sum(contents.values())
 
 
@@ -430,12 +431,12 @@ def test_channels_and_ages_differ_and_drive_the_counts(posts: list[Post]) -> Non
 
 
 def test_reposts_are_near_copies_of_their_originals(
-    many: tuple[list[dict], dict[str, list[dict]], sandbox._Drawing], tmp_path: Path
+    many: tuple[list[dict], dict[str, list[dict]], Canvas], tmp_path: Path
 ) -> None:
-    _, _, drawing = many
-    originals = {seed: content for _, content, seed, _ in drawing.images}
+    _, _, canvas = many
+    originals = {seed: content for _, content, seed, _ in canvas.images}
     distances = []
-    for number, (_, content, seed) in enumerate(drawing.near_copies[:60]):
+    for number, (_, content, seed) in enumerate(canvas.near_copies[:60]):
         assert originals[seed] == content
         one, other = tmp_path / f"{number}.jpg", tmp_path / f"{number}_repost.jpg"
         writers.save_image(str(one), content, seed)

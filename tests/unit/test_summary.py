@@ -71,6 +71,7 @@ def rows(arm, predictions, *, seed=0, **fields):
     known = {
         "benchmark": "b",
         "task": "t",
+        "metric": "accuracy",
         "setting": "zero_shot",
         "label_fraction": None,
         "shots": 0,
@@ -174,7 +175,7 @@ def test_unparsed_is_wrong_counted_and_in_n():
 
 
 def test_a_prediction_that_is_not_finite_is_unparsed():
-    found = rows("base", [1.0, 2.0, float("nan")], labels=[1.0, 2.0, 3.0])
+    found = rows("base", [1.0, 2.0, float("nan")], labels=[1.0, 2.0, 3.0], metric="r2")
     assert one(summarize(found, {"t": task(metric="r2")}, ARMS, QUICK)["results"], seed=0)[
         "unparsed"
     ] == round(1 / 3, 6)
@@ -183,6 +184,7 @@ def test_a_prediction_that_is_not_finite_is_unparsed():
 def test_undefined_is_null_everywhere():
     labels = [float(item) for item in range(10)]
     found = rows("content_only", [1.0] * 10, labels=labels) + rows("behavior", labels, labels=labels)
+    found = [row | {"metric": "spearman"} for row in found]
     summary = summarize(found, {"t": task(metric="spearman", listed=None, majority=None)}, ARMS, QUICK)
     silent = one(summary["results"], arm="content_only", seed=0)
     assert [silent[name] for name in ("value", "low", "high", "coverage", "majority")] == [None] * 5
@@ -240,6 +242,7 @@ def test_media_needed_pays_for_the_family_it_stands_in():
 def test_what_has_no_points_or_no_spread_needs_no_number_of_media():
     labels = [float(item % 3) for item in range(12)]
     found = rows("behavior", labels, labels=labels) + rows("content_only", [1.0] * 12, labels=labels)
+    found = [row | {"metric": "mse"} for row in found]
     row = summarize(found, {"t": task(metric="mse")}, ARMS, QUICK)["differences"][0]
     assert row["cluster_sd"] > 0
     assert row["media_needed"] is None

@@ -7,6 +7,7 @@ YAML holds values only: no code paths, no inheritance, no interpolation.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,20 @@ def load(model: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     for override in overrides:
         _set(values, override)
     return check(model, values, where=path)
+
+
+def build(
+    model: type[C], values: Mapping[str, Any], overrides: Sequence[str] = (), *, where: object = "--set"
+) -> C:
+    """A config of given values with "key=value" overrides applied.
+
+    Raises:
+        UserError: an unknown key or a value out of range.
+    """
+    changed = copy.deepcopy(dict(values))
+    for override in overrides:
+        _set(changed, override)
+    return check(model, changed, where=where)
 
 
 def check(model: type[C], values: Mapping[str, Any], *, where: object) -> C:

@@ -464,8 +464,8 @@ class Task:
     best: float
     chance: float | None
     examples: Sequence[tuple[Any, str]]
-    obtain: str
-    license: str
+    obtain: str = ""
+    license: str = ""
     answers: Answers = "choice"
     scale: tuple[float, float] = (0.0, 1.0)
     also: tuple[str, ...] = ()

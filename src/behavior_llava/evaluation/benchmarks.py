@@ -9,10 +9,11 @@ A media file that is not there is no error: its sample has `media_path` None, an
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,6 +52,20 @@ def all_tasks() -> dict[str, Task]:
                 )
             found[task.name], module_of[task.name] = task, module
     return dict(sorted(found.items()))
+
+
+def task_named(name: str) -> Task:
+    """A declared task.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known = all_tasks()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"no task called {name!r}", remedy=f"{remedy}`behavior-llava list tasks` shows all")
+    return known[name]
 
 
 def folder_name(task: Task) -> str:
@@ -124,6 +139,21 @@ def check(task: Task, folder: Path) -> dict[str, Any]:
     return {"splits": splits, "absent": list(absent)}
 
 
+def missing_words(task: Task, found: Mapping[str, Any]) -> list[str]:
+    """What of a benchmark is missing, where one gets it and under which terms, in words.
+
+    Args:
+        found: what `check` returned.
+    """
+    said = [f"missing: the list of {split}" for split in found["absent"]]
+    for split, counts in found["splits"].items():
+        if counts["media_missing"]:
+            said.append(f"missing: {counts['media_missing']:,} of {counts['rows']:,} media of {split}")
+    if said:
+        said.append(f"to get them: {task.obtain}")
+    return [*(said or ["nothing is missing"]), f"licence: {task.license}"]
+
+
 def _labels(sample: Sample) -> Sequence[Any]:
     return sample.label if isinstance(sample.label, (list, tuple)) else [sample.label]
 
@@ -180,6 +210,13 @@ def one_label(labels: Sequence[str]) -> Callable[[str], str | None]:
         return by_key.get(text.strip(metrics.AROUND_AN_ANSWER).casefold())
 
     return parse
+
+
+def free_text(text: str) -> str | None:
+    """A parser of whatever is written, without the spaces around it; None where there is no letter and no
+    digit.
+    """
+    return text.strip() if any(letter.isalnum() for letter in text) else None
 
 
 def first_line(text: str) -> str | None:

@@ -1,14 +1,15 @@
 """Another model's opinion of what a model wrote, where no rule can tell what is right.
 
-In: a question, the true answer where there is one, what a model wrote, and for captions the picture. Out: what
-the judge replied, word for word, and what was read in it; None where that cannot be read, which the metrics
-count as wrong. Replies stand in the journal under the judge's own identity, so another judge is asked anew.
+In: a question, the true answer where there is one, what a model wrote, and for captions the picture. Out:
+what the judge replied, word for word, and what was read in it; None where that cannot be read, which the
+metrics count as wrong. Replies stand in the journal under the judge's own identity, so another judge is asked
+anew.
 
 The judge is any model: a folder, a name on the hub, or a served one. Its prompts follow two protocols: for
-video questions that of Video-ChatGPT (https://arxiv.org/abs/2306.05424, section 4.1), which the paper uses:
-yes or no, and a grade of 0 to 5; for captions that of the paper's appendix: three criteria of 1 to 10, each
-asked apart and with the picture. The words are ours, as is the form of a caption's grade, which the paper does
-not give: numbers of another judge, or of these words, are not the published ones.
+video questions that of Video-ChatGPT (https://arxiv.org/abs/2306.05424), which the paper uses: yes or no, and
+a grade of 0 to 5; for captions that of the paper's appendix: three criteria of 1 to 10, each asked apart and
+with the picture. The words are ours, as is the form of a caption's grade, which the paper does not give:
+numbers of another judge, or of these words, are not the published ones.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ast
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,12 +28,13 @@ from pydantic import Field, model_validator
 from behavior_llava.core import together
 from behavior_llava.core.config import Config
 from behavior_llava.core.manifest import fingerprint
-from behavior_llava.core.media import MediaFault
+from behavior_llava.core.media import FrameStore, MediaFault
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Example, Media
 from behavior_llava.evaluation import answering
 from behavior_llava.evaluation.answering import Ask, Asks, Rules
 from behavior_llava.evaluation.journal import Journal, Key
+from behavior_llava.models import auto
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.models.remote import RemoteConfig, RemoteModel
 
@@ -131,6 +134,23 @@ class Verdict:
     reason: str | None = None
 
 
+def of(config: JudgeConfig, store: FrameStore, device: str) -> Judge:
+    """The judge of a config, not yet loaded.
+
+    Raises:
+        UserError: there is no such model, or the endpoint's key is not set.
+    """
+    if config.endpoint is not None:
+        served = RemoteModel(config.endpoint, store)
+        return Judge(f"{served.identity()}, prompts {VERSION}", served.identity(), config, served=served)
+    assert config.model is not None
+    auto.check(config.model)
+    folder = Path(config.model)
+    weights = auto.weights_hash(folder) if folder.is_dir() else auto.on_hub(config.model)
+    load = partial(auto.load, config.model, store, device=device)
+    return Judge(f"{folder.name} ({weights[:12]}), prompts {VERSION}", weights, config, load=load)
+
+
 def judge(who: Judge, cases: Sequence[Case], folder: Path) -> list[Verdict]:
     """The verdict on every case, in order; what the journal in `folder` knows is not asked again.
 
@@ -173,9 +193,7 @@ def _served(who: Judge, asks: Sequence[Ask], folder: Path) -> list[tuple[str | N
     found: dict[int, tuple[str | None, str | None]] = {}
     size = 8 * (1 if who.config.endpoint is None else who.config.endpoint.concurrency)
     with Journal(folder) as journal, progress("judging", len(asks)) as advance:
-        keys = [
-            Key(who.weights, ask.task, ask.version, ask.sample, _prompt_hash(who, ask)) for ask in asks
-        ]
+        keys = [Key(who.weights, ask.task, ask.version, ask.sample, _prompt_hash(who, ask)) for ask in asks]
         new = []
         for number, key in enumerate(keys):
             known = journal.find(key)
@@ -251,15 +269,15 @@ def read_grade(reply: str) -> dict[str, Any] | None:
     return None if grade is None else {"grade": grade}
 
 
-_ANSWER = """You compare an answer to a question about a video with the right one. It counts when it means the \
-same; other words for the same thing are as good, and what it says beside does not matter.
+_ANSWER = """You compare an answer to a question about a video with the right one. It counts when it means
+the same; other words for the same thing are as good, and what it says beside does not matter.
 
 Question: {question}
 Right answer: {reference}
 Given answer: {answer}
 
-Reply with nothing but {{"pred": "yes", "score": 4}}: pred is "yes" if the given answer is right and "no" if it \
-is not, score is a whole number from 0 (nothing in common) to 5 (exactly the same)."""
+Reply with nothing but {{"pred": "yes", "score": 4}}: pred is "yes" if the given answer is right and "no" if
+it is not, score is a whole number from 0 (nothing in common) to 5 (exactly the same)."""
 
 _CAPTION = """You look at an image and grade a description of it, strictly and by one thing alone: {criterion}
 
@@ -267,8 +285,8 @@ Description: {{answer}}
 
 Reply with nothing but {{{{"grade": 7}}}}, a whole number from 1 (worst) to 10 (best)."""
 
-# Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), appendix, the three prompts for captions; what each
-# asks about, in our words.
+# Source: Behavior-LLaVA (https://arxiv.org/abs/2405.00942), appendix, the three prompts for captions; what
+# each asks about, in our words.
 _OF_CAPTIONS = {
     "caption_correctness": "is everything it says true of the image, with nothing invented?",
     "caption_detail": "how many of the image's objects, properties and relations does it tell?",

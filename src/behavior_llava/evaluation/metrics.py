@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from behavior_llava.core.errors import UserError
+from behavior_llava.evaluation import moments, text_metrics
 
 Array = NDArray[np.float64]
 
@@ -223,6 +224,27 @@ def _share_overlaps(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
 def _average_shares(labels: Sequence[Any]) -> dict[str, float]:
     names = dict.fromkeys(name for label in labels for name in label)
     return {name: float(np.mean([label.get(name, 0.0) for label in labels])) for name in names}
+
+
+def _grades(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """The judge's grade of every answer, 1 to 10, whatever the label; a reply that could not be read is 0.
+
+    Raises:
+        ValueError: a grade is another number.
+    """
+    grades = [0 if prediction is None else prediction["grade"] for prediction in predictions]
+    if len(predictions) != len(labels) or not all(
+        prediction is None or 1 <= grade <= 10 for prediction, grade in zip(predictions, grades, strict=True)
+    ):
+        raise ValueError("a grade is not within 1 to 10, or there is not one for each label")
+    return _column(grades)
+
+
+def _of_items(
+    score: Callable[..., Array], **settings: Any
+) -> Callable[[Sequence[Any], Sequence[Any]], Array]:
+    """The one column of a metric whose item scores another module gives."""
+    return lambda predictions, labels: _column(score(predictions, labels, **settings))
 
 
 def _exact_matches(predictions: Sequence[Any], labels: Sequence[Any]) -> Array:
@@ -677,6 +699,132 @@ _ALL = (
         per_item=False,
         columns=_token_losses,
         weighted=_perplexity,
+    ),
+    Metric(
+        name="judge_grade",
+        higher_is_better=True,
+        per_item=True,
+        columns=_grades,
+        weighted=_mean,
+    ),
+    Metric(
+        name="moment_map",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.average_precisions),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="moment_map_50",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.average_precisions, ious=(0.5,)),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="moment_map_75",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.average_precisions, ious=(0.75,)),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="moment_recall_50",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.first_hits, iou=0.5),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="moment_recall_70",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.first_hits, iou=0.7),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="highlight_map",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.highlight_precisions, least=moments.VERY_GOOD),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="highlight_map_good",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.highlight_precisions, least=moments.GOOD),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="highlight_map_fair",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.highlight_precisions, least=moments.FAIR),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="highlight_hit1",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.highlight_hits, least=moments.VERY_GOOD),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="highlight_hit1_good",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.highlight_hits, least=moments.GOOD),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="highlight_hit1_fair",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(moments.highlight_hits, least=moments.FAIR),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="bleu_4",
+        higher_is_better=True,
+        per_item=False,
+        columns=text_metrics.bleu_columns,
+        weighted=text_metrics.bleu,
+        point=0.01,
+    ),
+    Metric(
+        name="meteor",
+        higher_is_better=True,
+        per_item=False,
+        columns=text_metrics.meteor_columns,
+        weighted=text_metrics.meteor,
+        point=0.01,
+    ),
+    Metric(
+        name="rouge_l",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(text_metrics.rouge_l),
+        weighted=_mean,
+        point=0.01,
+    ),
+    Metric(
+        name="cider",
+        higher_is_better=True,
+        per_item=True,
+        columns=_of_items(text_metrics.cider),
+        weighted=_mean,
     ),
 )
 

@@ -131,28 +131,34 @@ def questions(prepared: Prepared) -> Probe:
     # not the task itself, whose parsers cannot be sent
     examples = [question.example for question in prepared.questions]
     truth = [question.label for question in prepared.questions]
-    measure = partial(_score, prepared.task.labels, metric.name, examples, truth)
+    task = prepared.task
+    measure = partial(_score, task.labels, task.scale, metric.name, examples, truth)
     return Probe(f"zero-shot {name} of {prepared.task.name}", partial(_told, measure))
 
 
 def _score(
     labels: Sequence[str] | None,
+    scale: tuple[float, float],
     metric: str,
     examples: Sequence[Example],
     truth: Sequence[object],
     model: VisionLanguageModel,
 ) -> float | None:
     answers = [
-        prediction for batch in _batches(model, examples) for prediction, _ in answer(model, labels, batch)
+        prediction
+        for batch in _batches(model, examples)
+        for prediction, _ in answer(model, labels, batch, scale)
     ]
     return metrics.named(metric).score(answers, truth)
 
 
 def split_of(task: Task) -> str | None:
-    """The split whose questions may be asked while a model trains; None where the task has only its test."""
-    return (
-        task.train_split if task.train_split in task.splits and task.train_split != task.test_split else None
-    )
+    """The split whose questions may be asked while a model trains; None where the task has only its test, or
+    is answered by more than the likeliest label or number.
+    """
+    is_plain = task.answers == "number" or (bool(task.labels) and task.choose is None)
+    has_split = task.train_split in task.splits and task.train_split != task.test_split
+    return task.train_split if is_plain and has_split else None
 
 
 def _batches(model: VisionLanguageModel, items: Sequence[T]) -> Iterator[Sequence[T]]:

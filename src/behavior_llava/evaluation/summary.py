@@ -49,11 +49,13 @@ PREDICTIONS = pa.schema(
         ("group", pa.string()),
         ("answer", pa.string()),
         ("context", pa.string()),
+        ("judged", pa.string()),
         ("media_path", pa.string()),
     ]
 )
 """One row an answer, and one more for every other metric. `prediction` (null = unparsed) and `label` are
-JSON; `cluster` is the media id.
+JSON; `cluster` is the media id; `judged` is what a judge was asked and replied, as JSON, null where nobody
+judged.
 """
 
 CONTEST = ("benchmark", "task", "metric", "setting", "label_fraction", "shots", "scoring", "primary")
@@ -113,7 +115,6 @@ class _Scored:
     task: Mapping[str, Any]
     metric: Metric
     runs: Runs
-    majority: float | None
     columns: Mapping[tuple[str, int], Array]
     values: Mapping[tuple[str, int], float]
     draws: Mapping[tuple[str, int], Array]
@@ -128,45 +129,49 @@ def summarize(
     *,
     synthetic: bool = False,
     contaminated: Mapping[str, Collection[str]] | None = None,
+    duels: Sequence[tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     """The `summary.json` contract as a dict.
 
     Args:
         predictions: rows of PREDICTIONS over all arms and seeds; columns beyond those are ignored.
-        tasks: task name -> benchmark, metric, modality, chance (null where undefined), low_level, published,
-            listed (samples in the split; null where unknown); `chance_by`: metric -> chance, for metrics
-            beside the task's own.
+        tasks: task name -> benchmark, metric, modality, chance, majority (null where undefined), low_level,
+            published, listed (samples in the split; null where unknown); `baselines`: metric -> chance and
+            majority, for metrics beside the task's own.
         arms: in the order to show them; an arm without rows is listed and has no rows.
         config: None for the defaults.
         synthetic: True when any medium or receiver was simulated.
         contaminated: task name -> ids of samples that stand in training data: the task is scored once more
             without them, and `hits` says how many it were. None where nobody looked.
+        duels: (arm, against) of the differences; None for `behavior` against every other arm and `shuffled`
+            against `content_only`.
 
     Raises:
         UserError: a column is missing, an arm or a task is unknown, a sample is answered twice or has no
             label, or two arms did not answer the same samples.
     """
     config = config or Config()
+    duels = default_duels(arms) if duels is None else duels
     contests = _contests(_table(predictions), tasks, arms)
     results, differences = [], []
     group_results, group_differences = [], []
     clean_results, clean_differences = [], []
     for key in sorted(contests, key=_sort_key):
         runs = contests[key]
-        task = _of_metric(tasks[key[1]], key[2])
+        task = of_metric(tasks[key[1]], key[2])
         scored = _score(key, task, runs, config)
         results += _results(scored, arms, coverage=True)
-        differences += _differences(scored, arms, config)
+        differences += _differences(scored, duels, config)
         for group in sorted(
             {name for by in runs.values() for run in by.values() for name in run.groups if name}
         ):
             subset = {
                 arm: {seed: run.of_group(group) for seed, run in by.items()} for arm, by in runs.items()
             }
-            part = _score(key, task, subset, config)
+            part = _score(key, _group_task(task, subset), subset, config)
             group_results += [{"group": group, **row} for row in _results(part, arms, coverage=False)]
-            group_differences += [{"group": group, **row} for row in _differences(part, arms, config)]
-        clean = _without(scored, (contaminated or {}).get(key[1], ()), arms, config)
+            group_differences += [{"group": group, **row} for row in _differences(part, duels, config)]
+        clean = _without(scored, (contaminated or {}).get(key[1], ()), arms, duels, config)
         clean_results += clean[0]
         clean_differences += clean[1]
     _adjust(differences)
@@ -281,11 +286,12 @@ def _check_same_items(key: tuple[Any, ...], runs: Runs) -> None:
             )
 
 
-def _of_metric(task: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+def of_metric(task: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     """The task as another metric than its own sees it."""
     if metric == task["metric"]:
         return task
-    return {**task, "metric": metric, "chance": task.get("chance_by", {}).get(metric)}
+    baselines = task.get("baselines", {}).get(metric, {"chance": None, "majority": None})
+    return {**task, "metric": metric, **baselines}
 
 
 # ---- scoring -----------------------------------------------------------------------------------------------
@@ -304,7 +310,6 @@ def _score(key: tuple[Any, ...], task: Mapping[str, Any], runs: Runs, config: Co
         task=task,
         metric=metric,
         runs=runs,
-        majority=metrics.majority(metric.name, labels),
         columns=dict(zip(names, columns, strict=True)),
         values={
             name: float(metric.weighted(column, ones)[0]) for name, column in zip(names, columns, strict=True)
@@ -315,7 +320,11 @@ def _score(key: tuple[Any, ...], task: Mapping[str, Any], runs: Runs, config: Co
 
 
 def _without(
-    scored: _Scored, hits: Collection[str], arms: Sequence[str], config: Config
+    scored: _Scored,
+    hits: Collection[str],
+    arms: Sequence[str],
+    duels: Sequence[tuple[str, str]],
+    config: Config,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The results and differences without samples that stand in training data; none where there is no such
     sample. Where no other is left, results are null and there are no differences.
@@ -329,11 +338,17 @@ def _without(
         nothing = {**unknown, "n": 0, "n_clusters": 0, "hits": len(found)}
         return [{**row, **nothing} for row in _results(scored, arms, coverage=False)], []
     subset = {arm: {seed: run.without(found) for seed, run in by.items()} for arm, by in scored.runs.items()}
-    part = _score(scored.key, scored.task, subset, config)
+    part = _score(scored.key, _group_task(scored.task, subset), subset, config)
     return (
         [{**row, "hits": len(found)} for row in _results(part, arms, coverage=False)],
-        [{**row, "hits": len(found)} for row in _differences(part, arms, config)],
+        [{**row, "hits": len(found)} for row in _differences(part, duels, config)],
     )
+
+
+def _group_task(task: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
+    """The task as its sub-group sees it: the best constant answer is the sub-group's own."""
+    labels = next(run.labels for by in runs.values() for run in by.values())
+    return {**task, "majority": metrics.majority(task["metric"], [json.loads(label) for label in labels])}
 
 
 def _shared(scored: _Scored) -> dict[str, Any]:
@@ -375,7 +390,7 @@ def _results(scored: _Scored, arms: Sequence[str], *, coverage: bool) -> list[di
                     "coverage": n / listed if listed else None,
                     "unparsed": sum(silent) / len(silent),
                     "chance": task["chance"],
-                    "majority": scored.majority,
+                    "majority": task["majority"],
                 }
             )
     return rows
@@ -387,12 +402,15 @@ def _pooled(scored: _Scored, arm: str, seeds: Sequence[int]) -> tuple[float, Arr
     return value, np.mean([scored.draws[arm, seed] for seed in seeds], axis=0)
 
 
-def _differences(scored: _Scored, arms: Sequence[str], config: Config) -> list[dict[str, Any]]:
-    """`behavior` against every other arm, `shuffled` against `content_only`: arm minus against, as is."""
-    present = [name for name in arms if name in scored.runs]
-    duels = [(BEHAVIOR, other) for other in present if other != BEHAVIOR and BEHAVIOR in present]
-    if SHUFFLED in present and CONTENT_ONLY in present:
-        duels.append((SHUFFLED, CONTENT_ONLY))
+def default_duels(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """`behavior` against every other arm, and `shuffled` against `content_only`, of those that are there."""
+    found = [(BEHAVIOR, other) for other in arms if other != BEHAVIOR and BEHAVIOR in arms]
+    return [*found, (SHUFFLED, CONTENT_ONLY)] if {SHUFFLED, CONTENT_ONLY} <= set(arms) else found
+
+
+def _differences(scored: _Scored, duels: Sequence[tuple[str, str]], config: Config) -> list[dict[str, Any]]:
+    """Each duel's rows: arm minus against, as is."""
+    duels = [pair for pair in duels if all(name in scored.runs for name in pair)]
     plans = [
         (arm, other, seed, pool)
         for arm, other in duels
@@ -416,7 +434,8 @@ def _seed_pairs(runs: Runs, arm: str, other: str) -> list[tuple[int | None, list
     Seeds meet their equals. Only `base`, which this project trained nothing into, may stand as one run
     against every seed; for any other arm a missing seed is missing.
     """
-    if other == BASE and len(runs[other]) == 1:
+    # runs that are compared have their arms by the run's name: "quickstart/base"
+    if other.split("/")[-1] == BASE and len(runs[other]) == 1:
         (only,) = runs[other]
         pairs = [(seed, only) for seed in sorted(runs[arm])]
     else:

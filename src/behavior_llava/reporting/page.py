@@ -101,6 +101,7 @@ class PageContent:
         costs: stage -> seconds of wall time.
         synthetic: True when any medium or receiver was simulated.
         opens_with: the setting shown before the others; None keeps the summary's order.
+        is_comparison: of several runs, whose arms are called "<run>/<arm>": no claim is made.
     """
 
     title: str
@@ -121,6 +122,7 @@ class PageContent:
     synthetic: bool = False
     notes: Sequence[str] = ()
     opens_with: str | None = None
+    is_comparison: bool = False
 
 
 def write_page(folder: Path, content: PageContent) -> Path:
@@ -150,7 +152,7 @@ def render(content: PageContent) -> str:
     return environment.get_template("page.html.j2").render(
         content=content,
         is_synthetic=content.synthetic or bool(summary.get("synthetic")),
-        claims=tables.claims(summary),
+        claims=[] if content.is_comparison else tables.claims(summary),
         arms=[(arm, arm_words(arm)) for arm in summary["arms"]],
         results=tables.result_tables(summary, tasks),
         secondary=tables.result_tables(summary, tasks, primary=False),
@@ -190,6 +192,9 @@ def _opened(summary: Mapping[str, Any], setting: str | None) -> dict[str, Any]:
 
 def arm_words(arm: str) -> str:
     """One line that says what an arm was trained on."""
+    run, slash, own = arm.rpartition("/")
+    if slash:
+        return f"of {run}: {arm_words(own)}"
     for prefix, words in (
         ("only_", "behavior, of one kind only: "),
         ("without_", "behavior without one kind: "),

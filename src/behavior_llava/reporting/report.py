@@ -150,7 +150,12 @@ def _sample(material: Material, task: str, sample_id: str, rows: Sequence[Mappin
     answers = []
     for row in sorted(rows, key=lambda row: material.arms.index(row["arm"])):
         parsed = row["prediction"] is not None
-        is_right = row["prediction"] == row["label"] if has_hits and parsed else None
+        is_right = None
+        if has_hits and parsed:
+            right = metrics.named("accuracy").score(
+                [json.loads(row["prediction"])], [json.loads(row["label"])]
+            )
+            is_right = right == 1
         text = row["answer"] if row["context"] is None else f"{row['context']}\n→ {row['answer']}"
         answers.append(SampleAnswer(arm=row["arm"], text=text, is_right=is_right, is_parsed=parsed))
     pictures: list[Path] = []

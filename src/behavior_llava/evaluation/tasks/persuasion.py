@@ -52,8 +52,7 @@ LABELS = (
 
 OBTAIN = (
     "the data set is not released: ask the authors of https://arxiv.org/abs/2305.09758, write "
-    "persuasion.json, train.txt, val.txt and test.txt as this task's file says, and give the folder that "
-    "holds them"
+    "persuasion.json and train.txt, val.txt, test.txt as this task's file says, and give their folder"
 )
 LICENSE = 'not released ("Dataset coming soon" on the project\'s page)'
 

@@ -1,0 +1,132 @@
+"""`report RUN RUN ...`: the answers of several runs, or of single models, in one report.
+
+In: folders that `evaluate` or `report` wrote. Out: a page and a summary.json in which an arm is called
+"<run>/<arm>". Within a run behavior meets its own controls; across runs an arm meets the arm of the same name
+in the first run. What only some of the runs were asked is shown for these; where two were asked the same but
+of other samples, that is an error, as nothing could be compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from behavior_llava.core.errors import UserError
+from behavior_llava.core.progress import progress
+from behavior_llava.evaluation import scores, summary
+from behavior_llava.reporting.page import PageContent, write_page
+
+_FACTS = ("benchmark", "metric", "modality", "low_level")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run's answers.
+
+    Attributes:
+        arms: in the order they stand in its files.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    tasks: Mapping[str, Mapping[str, Any]]
+    arms: tuple[str, ...]
+
+
+def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = None) -> Path:
+    """Writes summary.json and index.html to `out`; returns the page's path.
+
+    Raises:
+        UserError: a folder holds no finished evaluation, two runs have one name, or they differ in what a
+            task is or in its samples.
+    """
+    runs = [_read(folder) for folder in folders]
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError(
+            "two of the runs have the same name",
+            where=", ".join(str(run.folder) for run in runs),
+            remedy="rename one of the folders: arms are told apart by it",
+        )
+    tasks = _tasks(runs)
+    table = pa.concat_tables([_table(run) for run in runs])
+    arms = [f"{run.name}/{arm}" for run in runs for arm in run.arms]
+    with progress("statistics", None) as advance:
+        synthetic = any(facts.get("synthetic") for facts in tasks.values())
+        found = summary.summarize(table, tasks, arms, config, synthetic=synthetic, duels=_duels(runs))
+        advance()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "summary.json").write_text(summary.to_json(found), encoding="utf-8")
+    content = PageContent(
+        title=" and ".join(run.name for run in runs),
+        summary=found,
+        tasks=tasks,
+        config_text="",
+        synthetic=synthetic,
+        is_comparison=True,
+    )
+    return write_page(out, content)
+
+
+def _read(folder: Path) -> _Run:
+    told = folder / "evaluate" / "scores" / scores.TASKS
+    files = tuple(sorted((folder / "evaluate").glob("seed*/*/predictions.parquet")))
+    finished = tuple(path for path in files if (path.parent / "manifest.json").exists())
+    if not told.exists() or not finished:
+        raise UserError(
+            "no finished evaluation",
+            where=folder,
+            remedy="give the folder of a run that went through `evaluate`, or of `evaluate --model`",
+        )
+    columns = [pq.read_table(path, columns=["arm"])["arm"] for path in finished]
+    arms = [arm for column in columns for arm in column.unique().to_pylist()]
+    names = tuple(dict.fromkeys(arms))
+    tasks = json.loads(told.read_text(encoding="utf-8"))
+    return _Run(folder.resolve().name, folder, finished, tasks, names)
+
+
+def _table(run: _Run) -> pa.Table:
+    table = pa.concat_tables([pq.read_table(path) for path in run.files])
+    named = pa.array([f"{run.name}/{arm}" for arm in table["arm"].to_pylist()])
+    return table.set_column(table.schema.get_field_index("arm"), "arm", named)
+
+
+def _tasks(runs: Sequence[_Run]) -> dict[str, Mapping[str, Any]]:
+    """What is known of every task; the runs must agree on what it is."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        for name, facts in run.tasks.items():
+            known = found.setdefault(name, facts)
+            other = [key for key in _FACTS if known[key] != facts[key]]
+            if other:
+                raise UserError(
+                    f"{name} has another {other[0]} than in {runs[0].name}",
+                    where=run.folder,
+                    remedy="evaluate all runs with the same version",
+                )
+    return found
+
+
+def _duels(runs: Sequence[_Run]) -> list[tuple[str, str]]:
+    first, *others = runs
+    within = [
+        (f"{run.name}/{arm}", f"{run.name}/{other}")
+        for run in runs
+        for arm, other in summary.default_duels(run.arms)
+    ]
+    across = [
+        (f"{run.name}/{arm}", f"{first.name}/{arm}")
+        for run in others
+        for arm in run.arms
+        if arm in first.arms
+    ]
+    if not across and all(len(run.arms) == 1 for run in runs):
+        # single models, each called by its own name
+        across = [(f"{run.name}/{run.arms[0]}", f"{first.name}/{first.arms[0]}") for run in others]
+    return within + across
