@@ -149,4 +149,6 @@ def test_perplexity_equals_that_of_scikit_learns_log_loss(seed):
 
 
 def test_every_metric_has_an_outside_implementation():
-    assert {*OUTSIDE, "perplexity"} == set(METRICS) - ELSEWHERE
+    # the others: scikit-learn's average precision, and hand cases of what people and judges said
+    apart = {"average_precision", "mean_average_precision", "exact_match", "judge_accuracy", "judge_score"}
+    assert {*OUTSIDE, "perplexity", *apart} == set(METRICS) - ELSEWHERE

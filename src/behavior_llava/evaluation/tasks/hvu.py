@@ -167,7 +167,6 @@ class _Clip:
 
 
 def _clips(folder: Path, split: str, tags: Mapping[str, Sequence[str]]) -> list[_Clip]:
-    known_split(split, SPLITS)
     category_of = {tag: category for category, some in tags.items() for tag in some}
     text, path = _list(folder, split)
     clips = []
@@ -202,6 +201,7 @@ def load(folder: Path, split: str, *, category: str) -> list[Sample]:
     Raises:
         UserError: a list is absent, or a row is malformed or has an unknown tag.
     """
+    known_split(split, SPLITS)
     tags = categories(folder)
     samples = [_shown(clip, tags, category) for clip in _clips(folder, split, tags)]
     return distinct(samples, folder)
@@ -259,6 +259,7 @@ def load_official(folder: Path, split: str, *, category: str) -> list[Sample]:
     Raises:
         UserError: a list is absent, or a row is malformed or has an unknown tag.
     """
+    known_split(split, SPLITS)
     tags = categories(folder)
     choices = tuple(map(_words, tags[category]))
     index = {tag: number for number, tag in enumerate(tags[category])}
