@@ -31,6 +31,8 @@ FLOORS = {
     "forgetting": 6,
     "checking": 7,
     "showing": 7,
+    "evaluating": 7,
+    "comparing": 7,
     "forecast": 8,
     "": 8,
     "cli": 9,
