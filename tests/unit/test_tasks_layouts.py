@@ -285,13 +285,13 @@ def test_lamem_reads_scores(tmp_path: Path) -> None:
     write(tmp_path, {"splits/test_2.txt": rows, "images/00000003.jpg": b"i"})
     samples = lamem.load(tmp_path, "test_2")
     assert labels_of(samples) == [0.0, 1.0, 0.5]
-    assert [lamem.answer(sample) for sample in samples] == ["00", "99", "50"]
+    assert [TASKS["lamem"].answer(sample) for sample in samples] == ["00", "99", "50"]
     assert [sample.media_path is not None for sample in samples] == [False, False, True]
     counts = benchmarks.check(TASKS["lamem"], tmp_path)
     assert counts["splits"] == {"test_2": {"rows": 3, "labels": {}, "media_found": 1, "media_missing": 2}}
     assert len(counts["absent"]) == 14
     with pytest.raises(ValueError, match="no score to answer with"):
-        lamem.answer(Sample(id="x", label=None))
+        TASKS["lamem"].answer(Sample(id="x", label=None))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ A media file that is not there is no error: its sample has `media_path` None, an
 
 from __future__ import annotations
 
+import csv
 import difflib
+import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +30,9 @@ VIDEO_SUFFIXES = ("mp4", "avi", "mkv", "webm")
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ANY_NUMBER = re.compile(r"[0-9]+")
+_SCORE = re.compile(r"[01](\.[0-9]+)?")
+# A sign, a point or a percent sign around the digits makes another number of them, so they are not stripped.
+_TWO_DIGITS = re.compile(r"[\s\"'*(\[]*([0-9]{2})(?:[\s\"'*)\]!]|\.(?![0-9]))*")
 
 
 class AbsentFileError(UserError):
@@ -229,6 +235,40 @@ def unread(text: str) -> None:
     """The parser of a task whose prediction is made of how likely its choices are, which no text tells."""
 
 
+def number_words(scale: tuple[float, float] = (0.0, 1.0)) -> Callable[[Sample], str]:
+    """What says the label of a numeric task in two digits: its place on the scale, "00" to "99".
+
+    The paper gives the digits but not the rounding: here round(99 * place), halves up, so that both ends can
+    be said. A label beyond an end is said as that end.
+
+    Raises (the function returned):
+        ValueError: the sample's label is not released, so it can teach nothing.
+    """
+    low, high = scale
+
+    def answer(sample: Sample) -> str:
+        if sample.label is None:
+            raise ValueError(f"sample {sample.id} has no score to answer with")
+        place = min(1.0, max(0.0, (sample.label - low) / (high - low)))
+        return f"{math.floor(99 * place + 0.5):02d}"
+
+    return answer
+
+
+def one_number(scale: tuple[float, float] = (0.0, 1.0)) -> Callable[[str], float | None]:
+    """A parser that reads a text which is two digits and nothing else, as a value on the scale.
+
+    One digit may be another scale, and a sentence may hold other numbers: None.
+    """
+    low, high = scale
+
+    def parse(text: str) -> float | None:
+        found = _TWO_DIGITS.fullmatch(text)
+        return low + (high - low) * int(found[1]) / 99 if found else None
+
+    return parse
+
+
 # ---- files -------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +333,54 @@ def read_json(path: Path, obtain: str) -> Any:
         raise UserError(f"not JSON ({error.msg})", where=f"{path}:{error.lineno}", remedy=obtain) from error
 
 
+def read_table(
+    path: Path, columns: Sequence[str], obtain: str, *, delimiter: str = ","
+) -> list[tuple[str, dict[str, str]]]:
+    """(place, column -> value) of every row of a file whose first line names its columns.
+
+    Args:
+        columns: those that are needed; others may be there too.
+
+    Raises:
+        UserError: the file is absent, not UTF-8 or without rows, a column is missing or named twice, or a row
+            has more or fewer values than there are columns.
+    """
+    (head_at, header), *rows = [
+        (where, _values(where, line, delimiter)) for where, line in read_rows(path, obtain)
+    ]
+    if not set(columns) <= set(header) or len(set(header)) != len(header):
+        raise UserError(
+            f"the columns are {', '.join(header)}", where=head_at, remedy=f"expected {', '.join(columns)}"
+        )
+    if not rows:
+        raise UserError("no rows after the header", where=path, remedy=obtain)
+    for where, row in rows:
+        if len(row) != len(header):
+            raise UserError(
+                f"{len(row)} values in {len(header)} columns", where=where, remedy="use the official list"
+            )
+    return [(where, dict(zip(header, row, strict=True))) for where, row in rows]
+
+
+def _values(where: str, line: str, delimiter: str) -> list[str]:
+    try:
+        (row,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+    except csv.Error as error:
+        raise UserError(f"{error}", where=where, remedy="use the official list") from error
+    return [value.strip() for value in row]
+
+
+def unit_score(text: str, where: str) -> float:
+    """A score from 0 to 1, as memorability lists have it.
+
+    Raises:
+        UserError: it is no plain decimal number, or outside.
+    """
+    if not _SCORE.fullmatch(text) or float(text) > 1:
+        raise UserError(f"found {text!r}", where=where, remedy="expected a score from 0 to 1")
+    return float(text)
+
+
 def safe_name(name: str, where: str, *, depth: int = 1) -> PurePosixPath:
     """A relative path of exactly `depth` parts from a benchmark's list.
 
@@ -339,6 +427,48 @@ def distinct(samples: list[Sample], where: object) -> list[Sample]:
     if repeated:
         raise UserError(f"{repeated[0]!r} is listed twice", where=where, remedy="use the official list")
     return samples
+
+
+# ---- benchmarks without an official split ------------------------------------------------------------------
+
+OWN_SPLITS = ("train", "test")
+"""What a benchmark without an official split has here, so that something can be trained on."""
+
+
+def own_split(samples: Sequence[Sample], split: str) -> list[Sample]:
+    """Those of `samples` that our rule puts into `split`, in their order.
+
+    A fifth is the test split, one fold of the usual five: the ids whose SHA-256, its first eight bytes read
+    as a number with the highest first, is divisible by five. It depends on the id alone, so it is the same on
+    every machine and for a list of which some rows are missing.
+    """
+    known_split(split, OWN_SPLITS)
+    return [sample for sample in samples if _is_test(sample.id) == (split == "test")]
+
+
+def _is_test(name: str) -> bool:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 5 == 0
+
+
+# ---- lists of images with a score (LaMem, SUN) -------------------------------------------------------------
+
+
+def score_list(folder: Path, split: str, obtain: str) -> list[Sample]:
+    """The rows of `splits/<split>.txt`, lines "<file>.jpg <score>", in its order; images lie in `images/`.
+
+    Raises:
+        UserError: the file is absent, or a row is malformed or has a score outside 0..1.
+    """
+    path = folder / "splits" / f"{split}.txt"
+    samples = []
+    for where, row in read_rows(path, obtain):
+        name, *scores = row.split()
+        if len(scores) != 1:
+            raise UserError(f"found {row!r}", where=where, remedy='expected "<file>.jpg <score from 0 to 1>"')
+        image = media_file(folder / "images" / safe_name(name, where))
+        score = unit_score(scores[0], where)
+        samples.append(Sample(id=name, label=score, media_path=image, media_kind="image"))
+    return distinct(samples, path)
 
 
 # ---- lists of videos by class (VideoEmotion-8, Ekman-6) ----------------------------------------------------
