@@ -44,7 +44,6 @@ def evaluate(
         raise UserError(
             "a model alone is not fine-tuned", where="finetune", remedy="write a config for a run"
         )
-    auto.check(model)
     for task in map(benchmarks.task_named, config.tasks):
         place = config.benchmarks / benchmarks.folder_name(task)
         if not place.is_dir():
@@ -54,6 +53,7 @@ def evaluate(
                 remedy=f"put {task.benchmark} there, or leave {task.name} out of --tasks",
             )
         evaluator.check(task, config, place, is_tuned=False)
+    auto.check(model)
     with only_one(folder):
         alone = _Alone(model, config, folder, device, limit)
         arm = alone.answered()

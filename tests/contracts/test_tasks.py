@@ -34,7 +34,7 @@ PAPER = {
     *("qvhighlights_moment_retrieval", "qvhighlights_highlight_detection"),
 }
 
-NUM_TASKS = 46
+NUM_TASKS = 68
 GUESSES = 20_000
 
 # The best answer in the task's form is not quite the truth: whole seconds, one digit.
