@@ -38,7 +38,7 @@ TAGS = {
     "object": (*OBJECTS, *RARE_OBJECTS),
     # the official list has tags that no clip of val has, too
     "action": (*ACTIONS, "jumping", "waving"),
-    "event": (*EVENTS, "parade", "wedding_party"),
+    "event": (*EVENTS, "parade", "birthday_party", "sunset"),
     "attribute": (*WEATHERS, "high_contrast", "rainy", "underwater"),
     "concept": tuple(CONCEPTS.values()),
 }
@@ -66,12 +66,16 @@ def write(canvas: Canvas, benchmarks: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _tags(film: Film) -> list[str]:
-    content = film.content
-    actions = sorted({shot.content.action for shot in film.shots})
-    found = [content.scene, content.left, content.right, *actions, content.weather]
-    found += [content.event] if content.event else []
+    """What is to be told of a film: of every category but objects, some have nothing."""
+    content, peak = film.content, film.shots[film.peak].content
+    found = [content.left, content.right, content.event]
+    # the place cannot be told in fog or storm; good weather and sitting still are not worth a tag
+    found += [content.scene] if content.weather in ("sunny", "snowy") else []
+    found += [content.weather] if content.weather != "sunny" else []
+    found += [peak.action] if peak.action != "sitting" else []
     found += ["high_contrast"] if content.is_contrasty else []
-    return list(dict.fromkeys([*found, CONCEPTS[content.emotion]]))
+    found += [CONCEPTS[content.emotion]] if content.expression else []
+    return list(dict.fromkeys(tag for tag in found if tag))
 
 
 LAYOUT = write
