@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contracts import test_tasks as contract
 
 from behavior_llava.core import discover
 from behavior_llava.core.errors import UserError
 from behavior_llava.evaluation import benchmarks, metrics
-from tests.contracts import test_tasks as contract
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
