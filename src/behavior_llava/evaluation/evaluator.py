@@ -154,10 +154,14 @@ def prepare(
         seed: which samples of a label these are; None for some at equal distances in the official list.
 
     Raises:
-        UserError: the folder is not in the benchmark's layout, or its groups.json (sample id -> the part of
+        UserError: the folder is not in the benchmark's layout, has no labeled sample, or its groups.json (sample id -> the part of
             the split it is also scored in) leaves a sample out.
     """
     samples = [sample for sample in task.load(folder, split) if sample.label is not None]
+    if not samples:
+        raise UserError(
+            f"no sample of {split} has a label to be compared with", where=folder, remedy=task.obtain
+        )
     if limit is not None:
         # a share of every label, however the official list is ordered: sorted, by turns, or not at all
         order = np.arange(len(samples))
