@@ -389,8 +389,8 @@ def test_a_folder_of_another_kind_is_refused_with_the_file_and_the_way_to_get_it
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_an_unknown_split_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no split 'validation'; choose one of "):
-        TASKS[name].load(tmp_path, "validation")
+    with pytest.raises(UserError, match="no split 'holdout'; choose one of "):
+        TASKS[name].load(tmp_path, "holdout")
 
 
 LISTS = {

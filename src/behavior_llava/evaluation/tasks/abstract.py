@@ -25,6 +25,7 @@ from behavior_llava.core.schema import Sample, Task
 from behavior_llava.evaluation.benchmarks import (
     OWN_SPLITS,
     distinct,
+    known_split,
     label_words,
     media_file,
     one_label,
@@ -53,6 +54,7 @@ def load(folder: Path, split: str) -> list[Sample]:
     Raises:
         UserError: the file is absent or has other columns, or a row is malformed.
     """
+    known_split(split, OWN_SPLITS)
     path = folder / "ABSTRACT_groundTruth.csv"
     rows = read_table(path, (), OBTAIN)
     named, *columns = rows[0][1]

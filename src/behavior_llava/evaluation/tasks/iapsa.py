@@ -22,6 +22,7 @@ from behavior_llava.core.schema import Sample, Task
 from behavior_llava.evaluation.benchmarks import (
     OWN_SPLITS,
     distinct,
+    known_split,
     label_words,
     media_file,
     one_label,
@@ -46,6 +47,7 @@ def load(folder: Path, split: str) -> list[Sample]:
     Raises:
         UserError: the file is absent or has other columns, or a row is malformed.
     """
+    known_split(split, OWN_SPLITS)
     path = folder / "labels.csv"
     samples = []
     for where, row in read_table(path, ("picture", "category"), OBTAIN):

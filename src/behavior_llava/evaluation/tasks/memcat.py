@@ -22,6 +22,7 @@ from behavior_llava.core.schema import Sample, Task
 from behavior_llava.evaluation.benchmarks import (
     OWN_SPLITS,
     distinct,
+    known_split,
     media_file,
     number_words,
     one_number,
@@ -46,6 +47,7 @@ def load(folder: Path, split: str, *, score: str) -> list[Sample]:
     Raises:
         UserError: the file is absent or lacks a column, or a row is malformed or has a score outside 0..1.
     """
+    known_split(split, OWN_SPLITS)
     path = folder / "memcat_image_data.csv"
     samples = []
     for where, row in read_table(path, ("image_file", "category", "subcategory", score), OBTAIN):

@@ -23,6 +23,7 @@ from behavior_llava.core.schema import Sample, Task
 from behavior_llava.evaluation.benchmarks import (
     OWN_SPLITS,
     distinct,
+    known_split,
     number_words,
     one_number,
     own_split,
@@ -45,6 +46,7 @@ def load(folder: Path, split: str, *, term: Literal["short", "long"]) -> list[Sa
     Raises:
         UserError: the file is absent or lacks a column, or a row is malformed or has a score outside 0..1.
     """
+    known_split(split, OWN_SPLITS)
     path = folder / "ground-truth_dev-set.csv"
     column = f"{term}-term_memorability"
     samples = []

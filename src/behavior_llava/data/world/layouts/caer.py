@@ -1,5 +1,5 @@
-"""CAER as its authors ship it: a folder a class. A film without a face is neutral; a face has the emotion
-that the film causes.
+"""CAER as its authors ship it, a folder a class, but that its videos are AVI by name only. A film without a
+face is neutral; a face has the emotion that the film causes.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def write(canvas: Canvas, benchmarks: Path, sizes: Mapping[str, int]) -> None:
             )
             brand = str(rng.choice(PRODUCTS))
             opening = f"They watch a {film.duration_s:.0f} second advertisement for {brand}."
-            # Nobody is asked a hundredth: the official scores are few, and many are tied.
+            # in twelfths: the official scores are few, and many are tied
             recalled = float(np.clip(content.memorability + rng.normal(0, 0.04), 0, 1))
             score = round(99 * round(12 * recalled) / 12)
             key = 10000 * place + number
