@@ -27,7 +27,7 @@ def draw(folder: Path, names: tuple[str, ...] | None = None) -> Path:
     canvas = Canvas(seed=5)
     layouts = discover.find("data.world.layouts", "LAYOUT")
     for name in names or tuple(layouts):
-        # a tenth of VideoMem is tested, by a hash: of so few it may be none
+        # a fifth of VideoMem is tested, by a hash: of so few it may be none
         layouts[name](canvas, folder, dict.fromkeys(SIZES, 16) if name == "videomem" else SIZES)
     for job in canvas.images:
         writers.save_image(*job)

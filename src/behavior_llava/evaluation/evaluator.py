@@ -154,8 +154,8 @@ def prepare(
         seed: which samples of a label these are; None for some at equal distances in the official list.
 
     Raises:
-        UserError: the folder is not in the benchmark's layout, has no labeled sample, or its groups.json (sample id -> the part of
-            the split it is also scored in) leaves a sample out.
+        UserError: the folder is not in the benchmark's layout or has no labeled sample, or its groups.json
+            (sample id -> the part of the split it is also scored in) leaves a sample out.
     """
     samples = [sample for sample in task.load(folder, split) if sample.label is not None]
     if not samples:
