@@ -214,7 +214,7 @@ def evaluate(
     given = {"tasks": names, "benchmarks": str(data)}
     settings = build(EvaluateConfig, given, set_ or ())
     place = evaluating.evaluate(
-        model, settings, out or Path("runs") / f"evaluate-{Path(model).name}", limit=limit
+        model, settings, out or Path("runs") / f"evaluate-{evaluating.name_of(model)}", limit=limit
     )
     console.print((place / "scores.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
     console.print(f"[bold]Done; see[/bold] {place}", soft_wrap=True)

@@ -60,6 +60,14 @@ def evaluate(
         return alone.scored(arm)
 
 
+def name_of(model: str) -> str:
+    """What a model is called: its folder's or hub name's last part; an arm, whose folder is called model, by
+    the arm.
+    """
+    place = Path(model).resolve() if Path(model).is_dir() else Path(model)
+    return place.parent.name if place.name == "model" else place.name
+
+
 class _Alone:
     """One call at work."""
 
@@ -90,8 +98,7 @@ class _Alone:
     def answered(self) -> Stage:
         place = Path(self._model)
         weights = auto.weights_hash(place) if place.is_dir() else auto.on_hub(self._model)
-        # a run's models all lie in a folder called model, in one that is called by the arm
-        name = (place.parent.name if place.name == "model" else place.name) or self._model
+        name = name_of(self._model)
         inputs = {"model": weights} | {task.name: folder_state(self._place(task)) for task in self._tasks}
         config = {"evaluate": self._config.model_dump(mode="json"), "limit": self._limit}
         stage = Stage(self._folder / "evaluate" / "seed0" / name, f"evaluate/seed0/{name}", config, inputs)

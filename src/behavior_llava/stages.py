@@ -211,6 +211,7 @@ class Run:
             speech.check(self.config.build.speech.model, self.config.build.speech.language)
 
     def _check_benchmarks(self) -> None:
+        self._judge  # noqa: B018 - which looks for its folder or key
         known, settings = benchmarks.all_tasks(), self.config.evaluate
         for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks)):
             folder = self.benchmark(known[name])
