@@ -103,14 +103,8 @@ class RunConfig(Config):
             arms.arm(name, self.build.kinds, where="arms")
         if len(set(self.arms)) < len(self.arms) or len(set(self.seeds)) < len(self.seeds):
             raise UserError("an arm or a seed is named twice", where="arms, seeds", remedy="name each once")
-        known = benchmarks.all_tasks()
         for name in (*self.evaluate.tasks, *self.evaluate.finetune.tasks):
-            if name not in known:
-                raise UserError(
-                    f"no task called {name!r}",
-                    where="evaluate.tasks",
-                    remedy=f"there are: {', '.join(known)}",
-                )
+            benchmarks.task_named(name, where="evaluate.tasks")
         if self.evaluate.primary not in self.evaluate.settings:
             raise UserError(
                 f"{self.evaluate.primary!r} is not evaluated",

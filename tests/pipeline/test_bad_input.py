@@ -129,7 +129,13 @@ CASES: dict[str, tuple[dict[str, Any] | None, list[str], Prepare, str, str]] = {
     ),
     "value out of range": ({"build": {"max_scenes": 0}}, [], nothing, "build.max_scenes", "greater than"),
     "unknown arm": ({"arms": ["base", "shufled"]}, [], nothing, "arms", "did you mean 'shuffled'"),
-    "unknown task": ({"evaluate": {"tasks": ["emosett"]}}, [], nothing, "evaluate.tasks", "there are: "),
+    "unknown task": (
+        {"evaluate": {"tasks": ["emosett"]}},
+        [],
+        nothing,
+        "evaluate.tasks",
+        "did you mean 'emoset'",
+    ),
     "primary setting that is not run": (
         {"evaluate": {"tasks": [], "settings": ["zero_shot"]}},
         [],

@@ -39,10 +39,12 @@ def test_snippet_runs(tmp_path: Path) -> None:
 
 
 def test_config_of_ones_own_is_accepted(tmp_path: Path) -> None:
-    own, said, trained = map(yaml.safe_load, blocks("yaml"))
+    own, judged, said, trained = map(yaml.safe_load, blocks("yaml"))
     config = check(RunConfig, own, where="README.md")
     assert config.model == "llava-hf/llava-1.5-7b-hf"
-    config = check(RunConfig, {**own, **said, **trained}, where="README.md")
+    evaluated = {"evaluate": own["evaluate"] | judged["evaluate"]}
+    config = check(RunConfig, {**own, **said, **trained, **evaluated}, where="README.md")
+    assert config.evaluate.judge is not None
     assert config.build.kinds == ("likes", "comments", "replay", "retention")
     assert config.training.train.lora is not None
 

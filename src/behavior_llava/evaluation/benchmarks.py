@@ -60,7 +60,7 @@ def all_tasks() -> dict[str, Task]:
     return dict(sorted(found.items()))
 
 
-def task_named(name: str) -> Task:
+def task_named(name: str, *, where: object = "tasks") -> Task:
     """A declared task.
 
     Raises:
@@ -70,7 +70,9 @@ def task_named(name: str) -> Task:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"no task called {name!r}", remedy=f"{remedy}`behavior-llava list tasks` shows all")
+        raise UserError(
+            f"no task called {name!r}", where=where, remedy=f"{remedy}`behavior-llava list tasks` shows all"
+        )
     return known[name]
 
 
