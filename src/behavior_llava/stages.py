@@ -1140,6 +1140,10 @@ class Run:
             # the paper's numbers are of the real benchmarks
             tasks[name] = evaluator.facts(prepared, is_real=self.config.evaluate.benchmarks is not None)
             questions[name] = task.question
+            if benchmarks.ASKED in task.question:
+                questions |= {
+                    f"{name}:{question.sample_id}": question.example.prompt for question in prepared.questions
+                }
             media |= {
                 (name, question.sample_id): question.example.media
                 for question in prepared.questions

@@ -41,7 +41,8 @@ class Material:
 
     Attributes:
         predictions: files, one an arm and seed.
-        tasks: task name -> what `summarize` needs to know; questions: task name -> the words asked.
+        tasks: task name -> what `summarize` needs to know; questions: task name -> the words asked, and
+            "<task>:<sample id>" -> those of a sample that is asked its own.
         media: (task, sample id) -> the media shown.
         primary: the setting the page opens with, and that of the sample rows.
         contaminated: task name -> samples that stand in training data; contamination: what was compared.
@@ -164,7 +165,7 @@ def _sample(material: Material, task: str, sample_id: str, rows: Sequence[Mappin
     return SampleRow(
         task=task,
         sample_id=sample_id,
-        question=material.questions[task],
+        question=material.questions.get(f"{task}:{sample_id}", material.questions[task]),
         label=str(json.loads(rows[0]["label"])),
         answers=answers,
         pictures=pictures,
