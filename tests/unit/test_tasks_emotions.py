@@ -681,7 +681,8 @@ def test_a_table_without_a_column_or_with_one_twice_is_refused(tmp_path: Path) -
     with pytest.raises(UserError, match="no rows after the header"):
         TASKS["videomem"].load(tmp_path, "test")
     write(tmp_path, {"ground-truth_dev-set.csv": f"{VIDEOMEM}{'v' * 200_000},0.5,1,0.5,1\n"})
-    with pytest.raises(UserError, match=r"csv:2: field larger"):
+    # which of the two depends on csv's own limit, which is the process's
+    with pytest.raises(UserError, match=r"csv:2: (field larger|'v+' is no path)"):
         TASKS["videomem"].load(tmp_path, "test")
 
 

@@ -20,6 +20,7 @@ from behavior_llava.data import instruction, json_lines
 from behavior_llava.data.sources import sandbox
 from behavior_llava.data.world import content as truth
 from behavior_llava.data.world import drawing, looking, receivers, words, writers
+from behavior_llava.data.world.canvas import Canvas
 from behavior_llava.data.world.content import Content
 from behavior_llava.data.world.drawing import draw_image
 from behavior_llava.evaluation import benchmarks
@@ -226,16 +227,16 @@ def test_no_scene_of_a_training_film_is_held_out() -> None:
 def shown(world_config: sandbox.Config, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Content]]:
     """Path -> all contents to be seen in it, of every image and film the sandbox has drawn."""
     folder = tmp_path_factory.mktemp("undrawn")
-    drawing, facts = sandbox._Drawing(), {}
-    sandbox._write_reddit(world_config, folder / "reddit", drawing, facts)
-    sandbox._write_youtube(world_config, folder / "youtube", drawing, facts)
-    sandbox._write_page(world_config, folder / "page", drawing, facts)
-    sandbox._write_instruction(world_config, folder / "instruction", drawing)
-    sandbox._write_benchmarks(world_config, folder / "benchmarks", drawing)
-    found = {path: [content] for path, content, *_ in (*drawing.images, *drawing.near_copies)}
-    for path, film, *_ in drawing.videos:
+    canvas, facts = Canvas(world_config.seed), {}
+    sandbox._write_reddit(world_config, folder / "reddit", canvas, facts)
+    sandbox._write_youtube(world_config, folder / "youtube", canvas, facts)
+    sandbox._write_page(world_config, folder / "page", canvas, facts)
+    sandbox._write_instruction(world_config, folder / "instruction", canvas)
+    sandbox._write_benchmarks(world_config, folder / "benchmarks", canvas)
+    found = {path: [content] for path, content, *_ in (*canvas.images, *canvas.near_copies)}
+    for path, film, *_ in canvas.videos:
         found[path] = [film.content, *(shot.content for shot in film.shots)]
-    for source, path in drawing.copies:
+    for source, path in canvas.copies:
         found[path] = found[source]
     return {Path(path).relative_to(folder).as_posix(): contents for path, contents in found.items()}
 

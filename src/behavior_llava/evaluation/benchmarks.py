@@ -28,6 +28,9 @@ from behavior_llava.evaluation import metrics
 VIDEO_SUFFIXES = ("mp4", "avi", "mkv", "webm")
 """Tried in this order, so that a folder with two encodings of one video always gives the same one."""
 
+LONGEST_NAME = 240
+"""Bytes of a file's name in a list; file systems take 255, a suffix included."""
+
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ANY_NUMBER = re.compile(r"[0-9]+")
 _SCORE = re.compile(r"[01](\.[0-9]+)?")
@@ -387,15 +390,18 @@ def safe_name(name: str, where: str, *, depth: int = 1) -> PurePosixPath:
     """A relative path of exactly `depth` parts from a benchmark's list.
 
     Raises:
-        UserError: it is absolute, climbs (".."), has empty parts, backslashes or control characters, or is of
-            another depth. Lists come from strangers; a name must not reach outside the benchmark's folder.
+        UserError: it is absolute, climbs (".."), has empty parts, backslashes or control characters, is
+            longer than a file's name can be, or is of another depth. Lists come from strangers; a name must not
+            reach outside the benchmark's folder.
     """
     parts = name.split("/")
     is_plain = all(part not in ("", ".", "..") for part in parts) and not _DRIVE.match(name)
     is_printable = "\\" not in name and all(letter.isprintable() for letter in name)
-    if not (is_plain and is_printable and len(parts) == depth):
+    is_short = all(len(part.encode("utf-8", "replace")) <= LONGEST_NAME for part in parts)
+    if not (is_plain and is_printable and is_short and len(parts) == depth):
+        shown, many = name[:LONGEST_NAME], "s" if depth > 1 else ""
         raise UserError(
-            f"{name!r} is no path of {depth} part{'s' if depth > 1 else ''} inside the benchmark's folder",
+            f"{shown!r} is no path of {depth} part{many} inside the benchmark's folder",
             where=where,
             remedy="use the official list",
         )
