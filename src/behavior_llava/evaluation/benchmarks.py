@@ -391,8 +391,8 @@ def safe_name(name: str, where: str, *, depth: int = 1) -> PurePosixPath:
 
     Raises:
         UserError: it is absolute, climbs (".."), has empty parts, backslashes or control characters, is
-            longer than a file's name can be, or is of another depth. Lists come from strangers; a name must not
-            reach outside the benchmark's folder.
+            longer than a file's name can be, or is of another depth. Lists come from strangers; a name must
+            not reach outside the benchmark's folder.
     """
     parts = name.split("/")
     is_plain = all(part not in ("", ".", "..") for part in parts) and not _DRIVE.match(name)
