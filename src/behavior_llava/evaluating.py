@@ -158,5 +158,8 @@ class _Alone:
                     name: evaluator.facts(prepared, is_real=is_real)
                     for name, prepared in self._prepared.items()
                 }
-                facts["scores"] = scores.write([arm.folder / "predictions.parquet"], told, stage.folder)
+                missing = {name: prepared.missing for name, prepared in self._prepared.items()}
+                facts["scores"] = scores.write(
+                    [arm.folder / "predictions.parquet"], told, missing, stage.folder
+                )
         return stage.folder

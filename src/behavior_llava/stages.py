@@ -1014,7 +1014,9 @@ class Run:
         with self.stage("evaluate/scores", {"limit": self.limit}, inputs) as (stage, facts):
             if facts is not None:
                 answers = [one.folder / "predictions.parquet" for one in cells.values()]
-                facts["scores"] = scores.write(answers, self._task_facts()[0], stage.folder)
+                tasks = self._asked_tasks()
+                missing = {task.name: self.prepared(task, task.test_split).missing for task in tasks}
+                facts["scores"] = scores.write(answers, self._task_facts()[0], missing, stage.folder)
         return stage
 
     # ---- test samples in training data ----
@@ -1084,12 +1086,17 @@ class Run:
             f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
         }
         checked = inputs["contamination"] = self.contaminated()
+        scored = inputs["scores"] = self.scored()
         with self.stage("report", config, inputs) as (stage, facts):
             if facts is not None:
-                facts |= report.write(self._material(cells, checked), self.config.report, stage.folder)
+                facts |= report.write(
+                    self._material(cells, checked, scored), self.config.report, stage.folder
+                )
         return stage
 
-    def _material(self, cells: dict[tuple[str, int], Stage], checked: Stage) -> report.Material:
+    def _material(
+        self, cells: dict[tuple[str, int], Stage], checked: Stage, scored: Stage
+    ) -> report.Material:
         tasks, questions, media = self._task_facts()
         trained = {cell: Path(self.trained(*cell)[0]).parent for cell in cells}
         shuffled = [self.arm(name, seed).manifest() for name, seed in cells if name == "shuffled"]
@@ -1124,7 +1131,8 @@ class Run:
             synthetic=self.sandbox is not None,
             notes=[
                 "The primary setting, written in the config before arms were compared, is "
-                f"{self.config.evaluate.primary}."
+                f"{self.config.evaluate.primary}.",
+                *scores.notes(pq.read_table(scored.folder / "scores.parquet").to_pylist(), tasks),
             ],
         )
 

@@ -106,12 +106,25 @@ def test_a_model_alone_is_evaluated_continued_and_compared(
     assert {row["value"] for row in summary["differences"] if row["task"] == "emoset"} == {0.0}
     assert "no claim" not in page.read_text(encoding="utf-8")
 
+    # what could not be asked is named
+    gone = sorted((data / "lamem" / "images").iterdir())[-1]
+    gone.unlink()
+    config = settings(data, ["lamem"])
+    place = evaluating.evaluate(str(tmp_path / "one" / "model"), config, tmp_path / "partly")
+    missing = json.loads((place / "missing.json").read_text(encoding="utf-8"))
+    assert missing == {"lamem": {"media_missing": [gone.name]}}
+    assert "lamem: 1 of 4 samples were not asked (1 media_missing)" in (place / "scores.md").read_text(
+        encoding="utf-8"
+    )
+    (row, *_) = pq.read_table(place / "scores.parquet").to_pylist()
+    assert (row["n"], row["coverage"]) == (3, 0.75)
+
     # nothing is asked again, nor loaded, where all is there
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("loaded again")
 
     monkeypatch.setattr("behavior_llava.models.auto.load", refuse)
-    evaluating.evaluate(str(tmp_path / "one" / "model"), config, folders[0])
+    evaluating.evaluate(str(tmp_path / "one" / "model"), config, tmp_path / "partly")
 
 
 def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:

@@ -239,7 +239,9 @@ def test_all_tasks_of_a_benchmark_are_asked_in_one_go(
 
 
 def test_no_question_no_answer(tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path) -> None:
-    prepared = replace(questions(media, task()), questions=(), missing={"media_missing": 5})
+    prepared = replace(
+        questions(media, task()), questions=(), missing={"media_missing": ["1", "2", "3", "4", "5"]}
+    )
     assert answers(tiny, [Contest(prepared, "zero_shot")], tmp_path) == []
 
 
@@ -347,7 +349,7 @@ def test_missing_and_broken_media_are_coverage(media: dict[str, Media], tmp_path
     )
     found = prepare(task(samples), tmp_path, "test", viewer(tmp_path), limit=None)
     assert found.listed == 5
-    assert found.missing == {"media_missing": 2, "image_broken": 1}
+    assert found.missing == {"media_missing": ["2", "6"], "image_broken": ["3"]}
     assert [(question.sample_id, question.group) for question in found.questions] == [
         ("1", "seen"),
         ("4", "unseen"),

@@ -132,7 +132,7 @@ class Prepared:
 
     Attributes:
         listed: samples in the split; questions hold those whose media could be read.
-        missing: reason -> samples without usable media.
+        missing: reason -> ids of the samples without usable media.
         baselines: metric -> what a guesser (`chance`) and the best constant answer (`majority`) score on the
             split, whether its media are there or not; None where undefined.
     """
@@ -140,7 +140,7 @@ class Prepared:
     task: Task
     questions: tuple[Question, ...]
     listed: int
-    missing: dict[str, int]
+    missing: Mapping[str, Sequence[str]]
     baselines: Mapping[str, Mapping[str, float | None]]
 
 
@@ -178,14 +178,14 @@ def prepare(
             where=groups_file,
             remedy="give every sample's id a group, or remove the file",
         )
-    missing: dict[str, int] = {}
+    missing: dict[str, list[str]] = {}
     questions = []
     views = viewer.views(
         [(sample.media_path, sample.media_kind) for sample in samples], label=f"reading {task.name} {split}"
     )
     for sample, view in zip(samples, views, strict=True):
         if isinstance(view, str):
-            missing[view] = missing.get(view, 0) + 1
+            missing.setdefault(view, []).append(sample.id)
             continue
         group = None if groups is None else groups[sample.id]
         example = _example(task, sample, view)
@@ -331,6 +331,7 @@ def facts(prepared: Prepared, *, is_real: bool) -> dict[str, Any]:
         "published": task.published if is_real else None,
         "synthetic": not is_real,
         "listed": prepared.listed,
+        "missing": {reason: len(samples) for reason, samples in prepared.missing.items()},
     }
 
 

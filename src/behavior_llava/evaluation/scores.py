@@ -1,8 +1,9 @@
 """The scores of an evaluation without statistics: one row a score, and a table for people.
 
 In: the files of predictions that every arm and seed left, and what is known about the tasks. Out:
-`scores.parquet`, `scores.md` and `tasks.json`, with which runs can be compared later. Intervals, differences
-and p-values are the report's. Called by stages.py and evaluating.py.
+`scores.parquet`, `scores.md`, `missing.json` (which samples could not be asked, and why) and `tasks.json`,
+with which runs can be compared later. Intervals, differences and p-values are the report's. Called by
+stages.py and evaluating.py.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import pyarrow.parquet as pq
 from behavior_llava.core import parquet
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import write_json
-from behavior_llava.evaluation import metrics
+from behavior_llava.evaluation import metrics, text_metrics
 from behavior_llava.evaluation.summary import CONTEST, of_metric
 
-TASKS = "tasks.json"
+TASKS, MISSING = "tasks.json", "missing.json"
 
 SCORES = pa.schema(
     [
@@ -50,17 +51,24 @@ answers that could not be read (they are wrong), `judge` who judged.
 """
 
 
-def write(predictions: Sequence[Path], tasks: Mapping[str, Mapping[str, Any]], folder: Path) -> int:
-    """Writes scores.parquet, scores.md and tasks.json to `folder`; returns how many scores there are.
+def write(
+    predictions: Sequence[Path],
+    tasks: Mapping[str, Mapping[str, Any]],
+    missing: Mapping[str, Mapping[str, Sequence[str]]],
+    folder: Path,
+) -> int:
+    """Writes all four files to `folder`; returns how many scores there are.
 
     Args:
         predictions: files of PREDICTIONS, one an arm and seed.
         tasks: as `summarize` takes them.
+        missing: task -> reason -> ids of the samples that could not be asked.
     """
     rows = [row for path in predictions for row in _scores(path, tasks)]
     parquet.write_table(folder / "scores.parquet", pa.Table.from_pylist(rows, SCORES))
-    (folder / "scores.md").write_text(markdown(rows), encoding="utf-8")
+    (folder / "scores.md").write_text(markdown(rows, tasks), encoding="utf-8")
     write_json(folder / TASKS, tasks)
+    write_json(folder / MISSING, {task: of_task for task, of_task in missing.items() if of_task})
     return len(rows)
 
 
@@ -97,7 +105,21 @@ def _score(row: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def notes(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What belongs beside the scores: who judged, which implementation a metric is, what was not asked."""
+    judges = sorted({row["judge"] for row in rows if row["judge"]})
+    used = {row["metric"] for row in rows}
+    named = [told for metric, told in text_metrics.IMPLEMENTATIONS.items() if metric in used]
+    absent = []
+    for task, facts in tasks.items():
+        if found := facts.get("missing"):
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(found.items()))
+            asked = f"{sum(found.values()):,} of {facts['listed']:,} samples were not asked ({reasons})"
+            absent.append(f"{task}: {asked}; evaluate/scores/{MISSING} names them.")
+    return [*(f"Answers in words were judged by {name}." for name in judges), *named, *absent]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], tasks: Mapping[str, Mapping[str, Any]]) -> str:
     """The primary scores as a Markdown table a setting: a line a task, a column an arm and seed."""
     parts = [
         "# Scores",
@@ -119,8 +141,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             cells += [_number(first[name]) for name in ("chance", "majority", "published")]
             cells += [_number(of_run[run]["value"]) if run in of_run else "" for run in runs]
             parts.append(_line(cells))
-    judges = sorted({row["judge"] for row in rows if row["judge"]})
-    parts += ["", *(f"Judged by {name}." for name in judges)] if judges else []
+    told_beside = notes(rows, tasks)
+    parts += ["", *(f"- {one}" for one in told_beside)] if told_beside else []
     return "\n".join(parts) + "\n"
 
 
