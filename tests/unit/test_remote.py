@@ -339,11 +339,16 @@ def test_a_server_that_takes_a_connection_and_is_silent_is_left(
 def test_a_call_that_is_broken_off_ends_at_once(server: Server, ask: Any) -> None:
     """Ctrl-C, while every request waits; and a time limit of minutes keeps nobody."""
     server.script = lambda number, asked: server.stop.wait(20) and reply("late")
+    # a suite that is started in the background has Ctrl-C switched off
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        ask(timeout_s=300.0, concurrency=4).generate(texts(9), max_new_tokens=5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(timeout_s=300.0, concurrency=4).generate(texts(9), max_new_tokens=5)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - start < 3
     timer.join()
     assert len(server.asked) == 4
