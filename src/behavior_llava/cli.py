@@ -211,6 +211,8 @@ def evaluate(
 
     transformers_logging.disable_progress_bar()
     names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise UserError("--tasks names no task", remedy="see `behavior-llava list tasks`")
     given = {"tasks": names, "benchmarks": str(data)}
     settings = build(EvaluateConfig, given, set_ or ())
     place = evaluating.evaluate(

@@ -210,6 +210,7 @@ class Run:
         for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks)):
             folder = self.benchmark(known[name])
             if settings.benchmarks is None:
+                evaluator.check_judge(known[name], settings)
                 continue  # the sandbox writes them later
             if not folder.is_dir():
                 raise UserError(

@@ -32,7 +32,7 @@ from behavior_llava.evaluation.evaluator import (
     prepare,
     unlabeled,
 )
-from behavior_llava.evaluation.judge import Judge, JudgeConfig
+from behavior_llava.evaluation.judge import Case, Judge, JudgeConfig, Verdict
 from behavior_llava.evaluation.scoring import answer_nll, score_labels
 from behavior_llava.evaluation.summary import PREDICTIONS
 
@@ -527,12 +527,20 @@ def test_a_story_stands_before_the_question_and_who_has_none_is_not_asked(
     assert json.loads(rows[0]["prediction"]) == LABELS[expected.argmax()]
 
 
+def test_stories_of_other_samples_are_refused(media: dict[str, Media], tmp_path: Path) -> None:
+    (tmp_path / "stories.json").write_text('{"other": "Once."}', encoding="utf-8")
+    config = CONFIG.model_copy(update={"settings": ("story",)})
+    with pytest.raises(UserError, match="none of the 5 samples of mood has a story"):
+        evaluator.contests(questions(media, task()), config, tmp_path, viewer(tmp_path), {})
+
+
 def test_stories_are_asked_for_where_they_are_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stories\.json.*mood"):
         evaluator.stories(task(), tmp_path)
-    (tmp_path / "stories.json").write_text('{"s": 3}', encoding="utf-8")
-    with pytest.raises(UserError, match="object of sample id and text"):
-        evaluator.stories(task(), tmp_path)
+    for text in ('{"s": 3}', "{}", "[]", '{"s": ""}'):
+        (tmp_path / "stories.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="object of sample id and text"):
+            evaluator.stories(task(), tmp_path)
     assert not evaluator.can_be_asked(task(modality="text"), "story")
     assert not evaluator.can_be_asked(task(modality="text"), "zero_shot_described")
     assert evaluator.can_be_asked(task(modality="text"), "few_shot")
@@ -542,13 +550,14 @@ def test_stories_are_asked_for_where_they_are_missing(tmp_path: Path) -> None:
 
 
 def test_words_are_compared_and_judged(
-    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path
+    tiny: VisionLanguageModel, media: dict[str, Media], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = task(
         labels=(),
         answers="text",
-        metric="accuracy",
-        scoring="generate",
+        metric="judge_accuracy",
+        also=("judge_score", "exact_match"),
+        scoring="judge",
         parse=lambda text: text.strip() or None,
         judged="qa",
     )
@@ -556,15 +565,40 @@ def test_words_are_compared_and_judged(
     written = tiny.generate(
         [replace(one.example, completion=None) for one in prepared.questions], max_new_tokens=9
     )
-    who = Judge("tiny", "judge", JudgeConfig(model="tiny", tokens=4), load=lambda: tiny)
+
+    def verdicts(judge: Judge, cases: Sequence[Case], folder: Path) -> list[Verdict]:
+        assert [(one.answer, one.reference, one.criterion) for one in cases] == [
+            (text, "joy", "qa") for text in written
+        ]
+        said = [{"correct": True, "score": 4}, None, {"correct": False, "score": 1}] * 2
+        return [Verdict("asked", "replied", one) for one in said[: len(cases)]]
+
+    monkeypatch.setattr("behavior_llava.evaluation.judge.judge", verdicts)
+    who = Judge("somebody", "judge", JudgeConfig(model="tiny", tokens=4), load=lambda: tiny)
     config = CONFIG.model_copy(update={"answer_tokens": 9})
     (table,) = ask(asked(tiny), [Contest(prepared, "zero_shot")], config, tmp_path, judge=who)
     rows = table.to_pylist()
-    assert {row["scoring"] for row in rows} == {"generate"}, "no metric of this task is a judge's"
-    assert [row["answer"] for row in rows] == written
-    assert [json.loads(row["prediction"] or "null") for row in rows] == [
+    assert Counter((row["scoring"], row["metric"], row["primary"]) for row in rows) == {
+        ("judge", "judge_accuracy", True): 5,
+        ("judge", "judge_score", False): 5,
+        ("generate", "exact_match", False): 5,
+    }
+    right, unread, wrong = of(rows, "judge")[:3]
+    assert json.loads(right["prediction"]) == {"correct": True, "score": 4}
+    assert unread["prediction"] is None
+    assert json.loads(wrong["prediction"]) == {"correct": False, "score": 1}
+    assert json.loads(unread["judged"]) == {
+        "judge": "somebody",
+        "prompt": "asked",
+        "reply": "replied",
+        "reason": None,
+    }
+    compared = of(rows, "generate")
+    assert [row["answer"] for row in compared] == written
+    assert [json.loads(row["prediction"] or "null") for row in compared] == [
         text.strip() or None for text in written
     ]
+    assert {row["judged"] for row in compared} == {None}
 
 
 def test_a_sample_may_have_choices_of_its_own(

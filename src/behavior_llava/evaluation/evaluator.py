@@ -385,7 +385,8 @@ def stories(task: Task, folder: Path) -> dict[str, str]:
         path,
         f"write {{sample id: text}} there for {task.name}, or take story out of evaluate.settings",
     )
-    if not isinstance(found, dict) or not all(isinstance(text, str) and text for text in found.values()):
+    is_told = isinstance(found, dict) and bool(found)
+    if not is_told or not all(isinstance(text, str) and text for text in found.values()):
         raise UserError("expected an object of sample id and text", where=path, remedy="check its values")
     return found
 
@@ -418,8 +419,14 @@ def contests(
                 for count in config.shots
             ]
         elif setting == "story":
-            told = stories(task, folder)
-            found.append(replace(contest, stories=told))
+            told = replace(contest, stories=stories(task, folder))
+            if prepared.questions and not told.questions:
+                raise UserError(
+                    f"none of the {len(prepared.questions)} samples of {task.name} has a story",
+                    where=folder / STORIES,
+                    remedy=f"use the samples' ids, such as {prepared.questions[0].sample_id!r}",
+                )
+            found.append(told)
         else:
             found.append(contest)
     return found
@@ -437,14 +444,24 @@ def check(task: Task, config: EvaluateConfig, folder: Path, *, is_tuned: bool) -
         task.load(folder, task.train_split)
     if "story" in asked:
         stories(task, folder)
-    if task.scoring == "judge" and config.judge is None:
-        if all(name.startswith("judge_") for name in (task.metric, *task.also)):
-            raise UserError(
-                f"{task.name} is scored by a judge alone, and there is none",
-                where="evaluate.judge",
-                remedy="name a model or an endpoint there, or leave the task out",
-            )
-        log.warning("%s: without evaluate.judge only words are compared, which is secondary", task.name)
+    check_judge(task, config)
+
+
+def check_judge(task: Task, config: EvaluateConfig) -> None:
+    """Whether a task that wants a judge has one.
+
+    Raises:
+        UserError: it has none, and nothing else scores the task.
+    """
+    if task.scoring != "judge" or config.judge is not None:
+        return
+    if all(name.startswith("judge_") for name in (task.metric, *task.also)):
+        raise UserError(
+            f"{task.name} is scored by a judge alone, and there is none",
+            where="evaluate.judge",
+            remedy="name a model or an endpoint there, or leave the task out",
+        )
+    log.warning("%s: without evaluate.judge only words are compared, which is secondary", task.name)
 
 
 # ---- asking ------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ missing or unreadable files are mixed in at the rates below.
 
 Written: `reddit/` (RS and RC dumps, media), `youtube/` (info.json, mp4, subtitles, Analytics exports),
 `page/` (a page's own CSV), where they are asked for `perceptual/` (SALICON's fixations, COCO's outlines) and
-`memory/` (LaMem's split), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (EmoSet, Ekman-6,
-LVU, LaMem, IMDb in their official layouts) and `truth.json` (read by the ceiling arm alone). All of it is
-synthetic and says so.
+`memory/` (LaMem's split), `instruction/` (LLaVA JSON for the base stage), `benchmarks/` (in their official
+layouts, by default EmoSet, Ekman-6, LVU, LaMem and IMDb; data/world/layouts has all) and `truth.json` (read
+by the ceiling arm alone). All of it is synthetic and says so.
 
 What stands where of a post, so that it can be taken out again:
 
