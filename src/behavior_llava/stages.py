@@ -30,7 +30,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import Stage, fingerprint, folder_state, versions, write_json
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Scoring, Task
-from behavior_llava.data import arms, blift, funnel, instruction, ledger, publishing, verbalizer
+from behavior_llava.data import arms, blift, funnel, instruction, ledger, manner, publishing, verbalizer
 from behavior_llava.data.blift import BuildConfig
 from behavior_llava.data.collect import CollectConfig, collect, fetched_folder, source_of
 from behavior_llava.data.data_card import CardFacts
@@ -767,6 +767,8 @@ class Run:
                 probes = [] if settings.train.track_every is None else self._probes(seed)
                 facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label, probes)
                 self._write_card(stage.folder / "model", name, seed, built, mixed, facts["steps"])
+                spoken = manner.of(self.config.build, self._usual_questions(seed), arm=name)
+                manner.write(stage.folder / "model", spoken)
         return str(stage.folder / "model"), stage
 
     def _require_equal_steps(self, stage: Stage) -> None:
