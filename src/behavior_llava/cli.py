@@ -250,6 +250,65 @@ def report(
     console.print(f"Its numbers: {page.with_name('summary.json')}", soft_wrap=True)
 
 
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="Folder or hub name of a model; with --endpoint its name there.")
+    ],
+    media: Annotated[
+        Path, typer.Argument(help="A folder of images and videos, or a table with a column media_path.")
+    ],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")] = Path("predictions.parquet"),
+    question: Annotated[
+        list[str] | None, typer.Option(help="One of your own, asked about every item; may be repeated.")
+    ] = None,
+    comments: Annotated[int, typer.Option(min=0, help="At most so many an item.")] = 5,
+    template: Annotated[
+        str | None, typer.Option(help="Words in which a model is asked that does not tell its own.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server in place of a local model.")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The environment variable that holds its key.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 200,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items at a time.")] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many items.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """What receivers are expected to do with images and videos; continues where an earlier call stopped."""
+    from transformers.utils import logging as transformers_logging
+
+    from behavior_llava.data import manner
+    from behavior_llava.models.remote import RemoteConfig
+    from behavior_llava.serving import predict as predicting
+
+    transformers_logging.disable_progress_bar()
+    if key_env is not None and endpoint is None:
+        raise UserError("--key-env belongs to --endpoint", remedy="leave it out for a local model")
+    own = manner.read(Path(model)) if endpoint is None and Path(model).is_dir() else None
+    if own is not None and template is not None:
+        raise UserError(
+            f"the model was trained with the template {own.template.name}",
+            where=model,
+            remedy="leave --template out",
+        )
+    wanted = predicting.Wanted(
+        questions=tuple(question or ()),
+        comments=comments,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        limit=limit,
+    )
+    asked = model if endpoint is None else RemoteConfig(url=endpoint, model=model, key_env=key_env)
+    told = predicting.predict(
+        asked, own or manner.usual(template or "short"), media, out, wanted, device=device
+    )
+    errors = f", {told['errors']:,} of them with an error" if told["errors"] else ""
+    console.print(f"[bold]{told['items']:,} items{errors}; see[/bold] {out}", soft_wrap=True)
+
+
 tasks_app = typer.Typer(no_args_is_help=True, help="Looks at benchmarks' folders.")
 app.add_typer(tasks_app, name="tasks")
 

@@ -60,7 +60,9 @@ def usual(template: str = "short") -> Manner:
     build = BuildConfig(template=template)
     fitted = load_template(build.template).for_run(build.said)
     kinds: tuple[MediaKind, ...] = ("image", "video")
-    questions = {kind: blift.usual_question(fitted, build.kinds, (), kind) for kind in kinds}
+    questions: dict[MediaKind, str] = {
+        kind: blift.usual_question(fitted, build.kinds, (), kind) for kind in kinds
+    }
     return of(build, questions, arm=None)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -270,8 +270,9 @@ def _audience(
 
     def curve(kind: str) -> tuple[float, ...] | None:
         found: Any = values.get(kind, {}).get(kind)
-        is_of_scenes = found is not None and view.kind == "video" and len(found) == len(scenes)
-        return tuple(float(value) for value in found) if is_of_scenes else None
+        if found is None or view.kind != "video" or len(found) != len(scenes):
+            return None
+        return tuple(float(value) for value in found)
 
     return Audience(
         description=verbalizer.split(manner.template, answer)[0],

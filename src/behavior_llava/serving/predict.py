@@ -28,7 +28,7 @@ from behavior_llava.core import parquet
 from behavior_llava.core.cache import file_state
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import fingerprint, only_one, versions
-from behavior_llava.core.media import FrameStore
+from behavior_llava.core.media import FrameStore, MediaFault
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import MediaKind
 from behavior_llava.data import raw_values
@@ -189,7 +189,7 @@ def _of_table(path: Path) -> Iterator[Item]:
             raise UserError(
                 f"has no column media_path, only {', '.join(table.schema.names[:20])}",
                 where=path,
-                remedy="name the column of the files' paths media_path; id and media_kind may stand beside it",
+                remedy="call the column of paths media_path; id and media_kind may stand beside it",
             )
         columns = [name for name in ("id", "media_path", "media_kind") if name in table.schema.names]
         number = 0
@@ -285,6 +285,15 @@ class _Asking:
             yield row | (next(asked) if row["error"] is None else {})
 
     def _asked(self, views: Sequence[View]) -> list[dict[str, Any]]:
+        """What is said of every item; of one that fails on its way to the model, the reason."""
+        try:
+            return self._answered(views)
+        except MediaFault as fault:
+            if len(views) == 1:
+                return [{"error": fault.reason}]
+            return [row for view in views for row in self._asked([view])]
+
+    def _answered(self, views: Sequence[View]) -> list[dict[str, Any]]:
         if not views:
             return []
         if self._predictor is None:
