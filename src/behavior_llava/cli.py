@@ -81,10 +81,13 @@ def _go(
         raise UserError(f"--gpu {gpu} only forecasts", remedy="add --dry-run, or set `device` in the config")
     from transformers.utils import logging as transformers_logging
 
-    from behavior_llava import pipeline
+    from behavior_llava import ablation, pipeline
     from behavior_llava.core.config import load
 
     transformers_logging.disable_progress_bar()
+    if ablation.is_grid(path):
+        _go_through(until, path, overrides, out, limit, dry_run)
+        return
     config = load(pipeline.RunConfig, path, overrides or ())
     folder = out or Path("runs") / config.name
     if dry_run:
@@ -102,6 +105,26 @@ def _go(
     )
     if until == "report":
         console.print(f"Its numbers: {folder / 'report' / 'summary.json'}", soft_wrap=True)
+
+
+def _go_through(
+    until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool
+) -> None:
+    """Runs all variants of a grid."""
+    from behavior_llava import ablation, forecast
+    from behavior_llava.core.config import load
+
+    config = load(ablation.AblationConfig, path, overrides or ())
+    folder = out or Path("runs") / config.name
+    if dry_run:
+        for name, variant in config.variants().items():
+            console.print(f"[bold]variant {escape(name)}[/bold]", soft_wrap=True)
+            forecast.show(variant, folder / ablation.folder_name(name), until=until, limit=limit)
+        return
+    place = ablation.run(config, folder, until=until, limit=limit)
+    console.print(
+        f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True
+    )
 
 
 def _survivors(source: str, rows: list[dict[str, Any]]) -> Table:
@@ -480,7 +503,7 @@ class Precision(StrEnum):
 
 
 @app.command()
-def convert(  # noqa: PLR0913 - the parts a checkpoint is published in
+def convert(
     original: Annotated[Original, typer.Argument(metavar="FORMAT", help="llama-vid")],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The checkpoint's folder, as published.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the model.")],
@@ -574,6 +597,7 @@ def list_(kind: Kind, as_json: Annotated[bool, typer.Option("--json", help="As J
                 "shuffled",
                 "behavior",
                 "ceiling",
+                "behavior_<n>pct",
                 "only_<kind>",
                 "without_<kind>",
             )

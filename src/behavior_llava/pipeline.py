@@ -14,7 +14,7 @@ is skipped, a cut-off one continues, and one whose settings or inputs changed st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,15 +29,29 @@ from behavior_llava.stages import Run, RunConfig, Unfinished, as_yaml
 VERBS = ("collect", "build", "train", "evaluate", "report")
 
 
-def run(config: RunConfig, folder: Path, *, until: str = "report", limit: int | None = None) -> Run:
+def run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    until: str = "report",
+    limit: int | None = None,
+    like: Sequence[Path] = (),
+) -> Run:
     """Runs the stages up to and including a verb.
 
     In a program of one's own that torchrun starts, `core.together.work` calls this.
 
+    Args:
+        config: of the run.
+        folder: where its stages lie.
+        until: the last verb.
+        limit: posts a source and samples a task, at most; None for all.
+        like: folders of other runs: their finished stages are taken over where they are the very same.
+
     Raises:
         UserError: the input is at fault; what is finished stays finished.
     """
-    work = Run(config, folder, limit)
+    work = Run(config, folder, limit, tuple(like))
     steps: dict[str, Callable[[], Any]] = {
         "collect": work.collected,
         "build": lambda: _built(work),
@@ -134,7 +148,7 @@ def _side_by_side(work: Run, jobs: list[Job], processes: int) -> None:
     number_of = {job: number for number, job in enumerate(unfinished)}
     run_side_by_side(
         _work,
-        [(work.config, work.folder, work.limit, told, threads, job) for job in unfinished],
+        [(work.config, work.folder, (work.limit, work.like), told, threads, job) for job in unfinished],
         processes=processes,
         after={
             number: number_of["trained", cell]
@@ -157,7 +171,12 @@ def _is_finished(work: Run, job: Job) -> bool:
 
 
 def _work(
-    config: RunConfig, folder: Path, limit: int | None, told: frozenset[str], threads: int, job: Job
+    config: RunConfig,
+    folder: Path,
+    bounds: tuple[int | None, tuple[Path, ...]],
+    told: frozenset[str],
+    threads: int,
+    job: Job,
 ) -> None:
     """One job of a run in a process of its own."""
     import torch
@@ -166,4 +185,4 @@ def _work(
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     method, cell = job
-    getattr(Run(config, folder, limit, told=set(told)), method)(*cell)
+    getattr(Run(config, folder, *bounds, told=set(told)), method)(*cell)

@@ -7,6 +7,7 @@ settings or inputs changed starts again and says why. pipeline.py says in which 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -125,6 +126,7 @@ class Run:
 
     Attributes:
         limit: posts a source and samples a task, at most; None for all.
+        like: folders of other runs, whose finished stages are taken over where they are the very same.
         is_looking: True to raise Unfinished where a stage would begin to work.
         told: stages of which the log has spoken.
     """
@@ -132,6 +134,7 @@ class Run:
     config: RunConfig
     folder: Path
     limit: int | None = None
+    like: tuple[Path, ...] = ()
     is_looking: bool = False
     told: set[str] = field(default_factory=set)
     _states: dict[int, str] = field(default_factory=dict)
@@ -242,7 +245,8 @@ class Run:
         """The sandbox's world, where the run has one."""
         for number, entry in enumerate(self.config.collect.sources):
             if entry.kind == "sandbox":
-                return fetched_folder(self.folder, number)
+                # where it really lies: paths in it mean the same to every run that takes it over
+                return fetched_folder(self.folder, number).resolve()
         return None
 
     def _from_sandbox(self, path: Path | None, name: str, key: str) -> Path:
@@ -280,7 +284,7 @@ class Run:
         """A stage and the facts to fill in; None in their place where it is finished and to be skipped."""
         marks = {key: value if isinstance(value, str) else value.fingerprint for key, value in inputs.items()}
         stage = Stage(self.folder / name, name, config, marks)
-        if stage.is_finished:
+        if stage.is_finished or any(stage.adopt(other / name) for other in self.like):
             if name not in self.told:
                 self.told.add(name)
                 log.info("%s is finished", name)
@@ -409,13 +413,15 @@ class Run:
     def instruction_media(self) -> Stage:
         """Which rows of the instruction data have media that cannot be read."""
         inputs = {"sandbox": self.fetched_sandbox(), "instruction": folder_state(self.instruction)}
-        config = {"max_fault_rate": self.config.collect.max_fault_rate}
+        config = {"max_fault_rate": self.config.collect.max_fault_rate, "told": "content"}
         with self.stage("base/instruction", config, inputs) as (stage, facts):
             if facts is not None:
                 rows = instruction.rows(self.instruction)
                 shown = ((row.id, row.media) for row in rows if row.media is not None)
-                name = "the instruction data"
-                facts |= readable.find(shown, self.viewer, stage.folder, name=name, **config)
+                rate, name = self.config.collect.max_fault_rate, "the instruction data"
+                facts |= readable.find(shown, self.viewer, stage.folder, name=name, max_fault_rate=rate)
+                with self.instruction.open("rb") as file:
+                    facts["words"] = hashlib.file_digest(file, "sha256").hexdigest()
         return stage
 
     def post_media(self, seed: int) -> Stage:
@@ -454,14 +460,12 @@ class Run:
             "limit": self.limit,
         }
         seen = self.instruction_media()
-        inputs = {
-            "sandbox": self.fetched_sandbox(),
-            "instruction": folder_state(self.instruction),
-            "unreadable": readable.mark(seen.folder),
-        }
+        shown = seen.manifest()
+        # by what the rows say and show, wherever they lie: worlds with other receivers have the same base
+        inputs = {"words": shown["words"], "media": shown["content"]}
         with self.stage(f"base/seed{seed}", config, inputs) as (stage, facts):
             if facts is not None:
-                facts["left_out"] = {"instruction": seen.manifest()["unreadable"]}
+                facts["left_out"] = {"instruction": shown["unreadable"]}
                 rows = self.instruction_rows()
                 start = stage.folder / "sighted"
                 # written last: a model folder may be a part of one
@@ -838,16 +842,16 @@ class Run:
         # a donor may be any of them
         excluded = frozenset() if arm.says == "received" else frozenset(drawn.excluded)
 
-        def posts() -> Iterator[Post]:
-            return (row.item.post for row in rows if row.item.post.id not in excluded)
+        def seen() -> Iterator[blift.Row]:
+            return (row for row in rows if row.item.post.id not in excluded)
 
         def authors() -> Iterator[str | None]:
-            for post in posts():
-                yield post.author_hash
-                if arm.says in ("own", "received"):
-                    yield from (comment.author_hash for comment in post.comments)
+            for row in seen():
+                yield row.item.post.author_hash
+                if arm.says in ("own", "received") and arm.kinds_of(row.item.cluster):
+                    yield from (comment.author_hash for comment in row.item.post.comments)
 
-        ledger.save_saw(folder, (post.id for post in posts()), authors())
+        ledger.save_saw(folder, (row.item.post.id for row in seen()), authors())
 
     # ---- evaluation ----
 

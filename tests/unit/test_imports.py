@@ -33,6 +33,7 @@ FLOORS = {
     "showing": 7,
     "evaluating": 7,
     "comparing": 7,
+    "ablation": 8,
     "forecast": 8,
     "": 8,
     "cli": 9,

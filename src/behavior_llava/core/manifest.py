@@ -150,21 +150,10 @@ class Stage:
             UserError: the folder holds files that no stage of ours wrote.
         """
         stored = self._stored_plan()
-        gone = self.folder.with_name(f"{self.folder.name}.gone")
-        if gone.exists():
-            shutil.rmtree(gone)
-        if (
-            stored is None
-            and self.folder.exists()
-            and any(path.suffix != ".part" for path in self.folder.iterdir())
-        ):
-            raise UserError("holds files that no run wrote", where=self.folder, remedy="choose another --out")
         if stored is not None and stored != self.plan:
             log.info("%s starts again: %s", self.name, "; ".join(differences(stored, self.plan)))
-            # renamed first: a removal that is cut off must not leave half a stage under its name
-            self.folder.rename(gone)
-            shutil.rmtree(gone)
-        elif stored is not None:
+        self._make_way(keep=stored == self.plan)
+        if stored == self.plan:
             log.info("%s continues", self.name)
             (self.folder / MANIFEST).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,6 +173,43 @@ class Stage:
                 "versions": versions(),
             },
         )
+
+    def adopt(self, folder: Path) -> bool:
+        """Takes over just this stage where it is finished in a folder of another run, by a link to it; False
+        where it is not.
+
+        Raises:
+            UserError: the stage's own folder holds files that no stage of ours wrote.
+        """
+        other = Stage(folder, self.name, self.plan["config"], self.plan["inputs"])
+        if not other.is_finished:
+            return False
+        self._make_way(keep=False)
+        if self.folder.exists():  # what a killed write left
+            shutil.rmtree(self.folder)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        # relative: both may be moved together
+        self.folder.symlink_to(os.path.relpath(folder.resolve(), self.folder.parent.resolve()))
+        return True
+
+    def _make_way(self, *, keep: bool) -> None:
+        """Removes what lies in the folder, but not what is to be kept, nor what is none of ours."""
+        gone = self.folder.with_name(f"{self.folder.name}.gone")
+        if gone.exists():
+            shutil.rmtree(gone)
+        if self.folder.is_symlink():
+            # another run's: not to be worked in
+            self.folder.unlink()
+            return
+        if not self.folder.exists() or keep:
+            return
+        is_ours = (self.folder / PLAN).exists()
+        if is_ours:
+            # renamed first: a removal that is cut off must not leave half a stage under its name
+            self.folder.rename(gone)
+            shutil.rmtree(gone)
+        elif any(path.suffix != ".part" for path in self.folder.iterdir()):
+            raise UserError("holds files that no run wrote", where=self.folder, remedy="choose another --out")
 
     def _stored_plan(self) -> dict[str, Any] | None:
         try:

@@ -8,7 +8,9 @@ after it. Called by data/blift.py and by the report.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import itertools
+import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +36,7 @@ class Arm:
         kinds: the kinds of behavior said; empty where none is.
         is_matched: the description is drawn out to the length of behavior's completion.
         is_trained: False for the base alone.
+        share: of the posts, those that say their behavior; of the others the content alone is said.
     """
 
     name: str
@@ -41,6 +44,21 @@ class Arm:
     kinds: tuple[str, ...] = ()
     is_matched: bool = False
     is_trained: bool = True
+    share: float = 1.0
+
+    def kinds_of(self, cluster: str) -> tuple[str, ...]:
+        """The kinds said of the posts of a cluster of near duplicates.
+
+        A larger share holds the posts of every smaller one, whatever else the data set holds.
+        """
+        if self.share == 1.0:
+            return self.kinds
+        place = int.from_bytes(hashlib.sha256(cluster.encode()).digest()[:8]) / 2**64
+        return self.kinds if place < self.share else ()
+
+
+_OF_KINDS = re.compile(r"(only|without)_(.+)")
+_OF_POSTS = re.compile(r"behavior_([1-9][0-9]?)pct")
 
 
 def arm(name: str, kinds: Sequence[str], *, where: str) -> Arm:
@@ -52,12 +70,22 @@ def arm(name: str, kinds: Sequence[str], *, where: str) -> Arm:
     - shuffled: every post says another post's behavior.
     - behavior: every post says its own.
     - ceiling: the sandbox's true labels.
-    - only_<kind>, without_<kind>: behavior with one kind alone, with all kinds but one.
+    - only_<kind>, without_<kind>: behavior with one kind alone, with all kinds but one; several kinds are
+      joined by a plus: only_likes+comments.
+    - behavior_<n>pct: behavior of n % of the posts (1 to 99), and of the others the content alone, so that
+      media, steps and order are those of the other arms.
 
     Raises:
         UserError: another name, or a kind the run does not say.
     """
     said = tuple(kinds)
+    if (part := _OF_POSTS.fullmatch(name)) is not None:
+        return Arm(name, "own", said, share=int(part[1]) / 100)
+    if (part := _OF_KINDS.fullmatch(name)) is not None and "+" in name:
+        named = part[2].split("+")
+        chosen = tuple(kind for kind in said if (kind in named) == (part[1] == "only"))
+        if set(named) <= set(said) and len(set(named)) == len(named) and chosen:
+            return Arm(name, "own", chosen)
     known = {
         "base": Arm("base", "nothing", is_trained=False),
         "content_only": Arm("content_only", "nothing"),
@@ -74,7 +102,8 @@ def arm(name: str, kinds: Sequence[str], *, where: str) -> Arm:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? There are: " if near else "there are: "
-        raise UserError(f"no arm called {name!r}", where=where, remedy=hint + ", ".join(known))
+        more = "behavior_<n>pct, only_<kind>+<kind>, without_<kind>+<kind>"
+        raise UserError(f"no arm called {name!r}", where=where, remedy=f"{hint}{', '.join(known)}, {more}")
     return known[name]
 
 

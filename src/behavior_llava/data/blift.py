@@ -755,7 +755,8 @@ def arm_examples(
         else:
             donor = rows[place[drawn.donors[post.id]]] if arm.says == "received" else None
             received = None if donor is None else Received(donor.item.post, donor.scenes)
-            told = verbalizer.verbalize(template, arm.kinds, post, row.scenes, received, row.about)
+            said_kinds = arm.kinds_of(row.item.cluster)
+            told = verbalizer.verbalize(template, said_kinds, post, row.scenes, received, row.about)
             prompt, completion, said = told.prompt, told.completion, told.behaviors
         yield Example(post.id, prompt, completion, row.view.media(), tuple(said))
 

@@ -8,6 +8,7 @@ stages.py.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -54,7 +55,8 @@ def find(
             no faults, as where posts are collected.
 
     Returns:
-        Rows with media, and how many are on the list by reason, for the manifest.
+        Rows with media, how many are on the list by reason, and a hash of what their media are, wherever they
+        lie: for the manifest.
 
     Raises:
         UserError: more are broken.
@@ -64,10 +66,12 @@ def find(
     # a video whose frames are stored is not needed any more
     items = ((None, None) if _is_stored(store, media) else (media.path, media.kind) for _, media in first)
     rows: list[tuple[str, str, str, str]] = []
-    num_rows = 0
+    num_rows, content = 0, hashlib.sha256()
     views = viewer.views(items, label=f"looking at media of {name}")
     for (row, media), view in zip(again, views, strict=True):
         num_rows += 1
+        seen = view if isinstance(view, str) else media.sha256 if view is None else view.sha256
+        content.update(json.dumps([row, media.kind, seen]).encode())
         if isinstance(view, str):
             rows.append((row, media.kind, media.path, view))
         elif view is not None and media.sha256 and view.sha256 != media.sha256:
@@ -93,7 +97,7 @@ def find(
             _named([row for row, *_ in rows]),
             folder / LIST,
         )
-    return {"rows": num_rows, "unreadable": dict(sorted(reasons.items()))}
+    return {"rows": num_rows, "unreadable": dict(sorted(reasons.items())), "content": content.hexdigest()}
 
 
 def _is_stored(store: FrameStore, media: Media) -> bool:
