@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
-from behavior_llava.evaluation import scores, summary
+from behavior_llava.evaluation import evaluator, scores, summary
 from behavior_llava.reporting.page import PageContent, write_page
+
+pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
 _FACTS = ("benchmark", "metric", "modality", "low_level")
 
@@ -56,6 +59,9 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         )
     tasks = _tasks(runs)
     table = pa.concat_tables([_table(run) for run in runs])
+    other = _other_posts(table)
+    table = table.filter(pc.invert(pc.is_in(table["task"], value_set=pa.array(sorted(other), pa.string()))))
+    tasks = {name: facts for name, facts in tasks.items() if name not in other}
     arms = [f"{run.name}/{arm}" for run in runs for arm in run.arms]
     with progress("statistics", None) as advance:
         synthetic = any(facts.get("synthetic") for facts in tasks.values())
@@ -69,6 +75,12 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         tasks=tasks,
         config_text="",
         synthetic=synthetic,
+        notes=[
+            f"The runs held out other posts, or their receivers did other things: {', '.join(sorted(other))} "
+            "cannot be compared and stand in each run's own report."
+        ]
+        if other
+        else (),
         is_comparison=True,
     )
     return write_page(out, content)
@@ -111,6 +123,22 @@ def _tasks(runs: Sequence[_Run]) -> dict[str, Mapping[str, Any]]:
                     remedy="evaluate all runs with the same version",
                 )
     return found
+
+
+def _other_posts(table: pa.Table) -> set[str]:
+    """The tasks on held-out posts that are not the same in all runs that have them: with other filters or
+    sources other posts are held out, and their receivers did other things.
+    """
+    held = table.filter(pc.field("benchmark") == evaluator.HELDOUT)
+    seen: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for batch in held.select(["task", "arm", "sample_id", "label"]).to_batches():
+        for row in batch.to_pylist():
+            run = row["arm"].rpartition("/")[0]
+            seen.setdefault((row["task"], run), set()).add((row["sample_id"], row["label"]))
+    of_task: dict[str, list[set[tuple[str, str]]]] = {}
+    for (task, _), posts in seen.items():
+        of_task.setdefault(task, []).append(posts)
+    return {task for task, found in of_task.items() if any(posts != found[0] for posts in found)}
 
 
 def _duels(runs: Sequence[_Run]) -> list[tuple[str, str]]:
