@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.architectures import build
 
+from behavior_llava import ablation
 from behavior_llava.core.config import load
 from behavior_llava.core.media import FrameStore
 from behavior_llava.models import auto
@@ -32,15 +33,32 @@ SANDBOX = (
 
 
 def test_every_config_is_valid(tmp_path: Path) -> None:
+    grids = 0
     for path in CONFIGS:
-        config = load(RunConfig, path)
-        assert config.name == path.stem
+        if ablation.is_grid(path):
+            grid = load(ablation.AblationConfig, path)
+            name, runs = grid.name, list(grid.variants().values())
+            grids += 1
+        else:
+            run = load(RunConfig, path)
+            name, runs = run.name, [run]
+        assert name == path.stem
         command = path.read_text(encoding="utf-8").splitlines()[0].split()
         assert command[:2] == ["#", "behavior-llava"]
         assert command[-1] == f"configs/{path.name}"
-        for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
-            arguments(settings, tmp_path, seed=0, on_cpu=True)
-    assert len(CONFIGS) == 9
+        for config in runs:
+            for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
+                arguments(settings, tmp_path, seed=0, on_cpu=True)
+    assert (len(CONFIGS), grids) == (15, 3)
+
+
+def test_the_mixtures_take_the_same_number_of_rows() -> None:
+    """Behavior rows times one and the ratio, over the epochs."""
+    grid = load(ablation.AblationConfig, ROOT / "configs" / "ablation_mixture.yaml")
+    trained = {name: run.training for name, run in grid.variants().items()}
+    assert {name: one.ratio for name, one in trained.items()} == {"1:1": 1, "1:2": 2, "2:1": 0.5, "1:10": 10}
+    for one in trained.values():
+        assert one.train.epochs * (1 + one.ratio) == pytest.approx(4, rel=1e-3)
 
 
 def test_the_paper_recipe_has_the_papers_values() -> None:

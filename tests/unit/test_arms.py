@@ -40,6 +40,9 @@ def giver(name: str, cluster: str | None = None, **changes: object) -> Giver:
         ("ceiling", "truth", ()),
         ("only_replay", "own", ("replay",)),
         ("without_replay", "own", ("likes", "comments")),
+        ("only_likes+comments", "own", ("likes", "comments")),
+        ("without_replay+comments", "own", ("likes",)),
+        ("behavior_30pct", "own", KINDS),
     ],
 )
 def test_what_an_arm_says(name: str, says: str, kinds: tuple[str, ...]) -> None:
@@ -49,7 +52,25 @@ def test_what_an_arm_says(name: str, says: str, kinds: tuple[str, ...]) -> None:
     assert found.is_matched == (name == "content_matched")
 
 
-@pytest.mark.parametrize("name", ["shufled", "only_shares", "without_shares", ""])
+WRONG = [
+    "shufled",
+    "only_shares",
+    "without_shares",
+    "",
+    "only_likes+shares",
+    "only_likes+likes",
+    "only_likes+",
+]
+WRONG += [
+    "without_likes+comments+replay",
+    "behavior_0pct",
+    "behavior_100pct",
+    "behavior_05pct",
+    "behavior_pct",
+]
+
+
+@pytest.mark.parametrize("name", WRONG)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="no arm called"):
         arms.arm(name, KINDS, where="config")
@@ -58,6 +79,23 @@ def test_other_names_are_refused(name: str) -> None:
 def test_without_the_only_kind_there_is_nothing_left() -> None:
     with pytest.raises(UserError):
         arms.arm("without_likes", ("likes",), where="config")
+
+
+def test_a_larger_share_of_the_posts_holds_every_smaller_one() -> None:
+    clusters = [f"reddit:{number}" for number in range(4000)]
+    found = {
+        share: {
+            cluster
+            for cluster in clusters
+            if arms.arm(f"behavior_{share}pct", KINDS, where="").kinds_of(cluster)
+        }
+        for share in (1, 10, 30, 99)
+    }
+    assert found[1] < found[10] < found[30] < found[99]
+    for share, said in found.items():
+        # six standard deviations of a draw of 4,000
+        assert abs(len(said) / 4000 - share / 100) < 6 * (share / 100 * (1 - share / 100) / 4000) ** 0.5
+    assert all(arms.arm("behavior", KINDS, where="").kinds_of(cluster) == KINDS for cluster in clusters)
 
 
 # ---- the exchange ------------------------------------------------------------------------------------------

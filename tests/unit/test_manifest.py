@@ -50,6 +50,53 @@ def interrupt(work: Stage) -> None:
         half()
 
 
+# ---- taken over from another run ----
+
+
+def test_a_stage_is_taken_over_where_the_very_same_is_finished(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert not stage(two).adopt(one / "stage")
+    interrupt(stage(one))
+    assert not stage(two).adopt(one / "stage")
+    finish(stage(one))
+    assert not stage(two, {"rate": 2}).adopt(one / "stage")
+    assert not (two / "stage").exists()
+    taken = stage(two)
+    interrupt(taken)
+    (taken.folder / "own").touch()
+    assert taken.adopt(one / "stage")
+    assert taken.is_finished
+    assert taken.manifest() == stage(one).manifest()
+    assert not (taken.folder / "own").exists()
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for place in (one, two):
+        shutil.move(place, moved / place.name)
+    assert stage(moved / "two").is_finished
+
+
+def test_who_works_again_leaves_the_others_stage_alone(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(stage(one), rows=3)
+    assert stage(two).adopt(one / "stage")
+    changed = stage(two, {"rate": 2})
+    finish(changed, rows=4)
+    assert not changed.folder.is_symlink()
+    assert (stage(one).folder / "rows").read_text() == "3"
+    assert stage(one).is_finished
+    assert changed.is_finished
+
+
+def test_nothing_is_taken_over_in_place_of_a_persons_files(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(stage(one))
+    (two / "stage").mkdir(parents=True)
+    (two / "stage" / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="no run wrote"):
+        stage(two).adopt(one / "stage")
+    assert (two / "stage" / "mine.txt").exists()
+
+
 # ---- finished, continued, started again --------------------------------------------------------------------
 
 
