@@ -1,4 +1,4 @@
-"""A grid by the command line: what variants share, that a kill changes nothing, and what the report compares."""
+"""A grid by the command line: what variants share, what a kill changes (nothing), what the report compares."""
 
 from __future__ import annotations
 
