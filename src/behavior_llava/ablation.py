@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator
 
-from behavior_llava import comparing, pipeline
+from behavior_llava import comparing, forgetting, pipeline
 from behavior_llava.core import config as configs
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import LOCK, only_one
+from behavior_llava.forgetting import Removal
 from behavior_llava.stages import RunConfig
 
 log = logging.getLogger(__name__)
@@ -125,6 +127,43 @@ def run(config: AblationConfig, folder: Path, *, until: str = "report", limit: i
             return folder
         first = next(iter(variants.values()))
         return comparing.compare(list(places.values()), folder / "report", first.report.statistics)
+
+
+def forget(folder: Path, *, posts: Sequence[str], authors: Sequence[str], is_dry: bool = False) -> Removal:
+    """Takes posts and authors out of every variant of a grid; see forgetting.forget.
+
+    Places and models are named with their variant's folder. Unknown is who is unknown to all.
+    """
+    settings = configs.load(AblationConfig, folder / FILE)
+    places = [folder / folder_name(name) for name in settings.vary]
+    # those that took stages over first: what they took still tells them who is concerned
+    found = {
+        place.name: forgetting.forget(place, posts=posts, authors=authors, is_dry=is_dry)
+        for place in reversed(places)
+        if place.is_dir()
+    }
+    if not found:
+        raise UserError("none of its variants has begun", where=folder, remedy="there is nothing to forget")
+    told = list(found.values())
+    if not is_dry and (folder / "report").is_dir() and any(not one.is_nothing for one in told):
+        shutil.rmtree(folder / "report")
+    return Removal(
+        removed={
+            f"{name}/{place}": count for name, one in found.items() for place, count in one.removed.items()
+        },
+        num_posts=max(one.num_posts for one in told),
+        num_comments=max(one.num_comments for one in told),
+        unknown_posts=_in_all([one.unknown_posts for one in told]),
+        unknown_authors=_in_all([one.unknown_authors for one in told]),
+        models=tuple(f"{name}/{model}" for name, one in found.items() for model in one.models),
+        unsure_models=tuple(f"{name}/{model}" for name, one in found.items() for model in one.unsure_models),
+        brought=tuple(dict.fromkeys(place for one in told for place in one.brought)),
+        was_unfinished=any(one.was_unfinished for one in told),
+    )
+
+
+def _in_all(places: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sorted(set.intersection(*map(set, places))))
 
 
 def _share(folder: Path, place: Path) -> None:

@@ -413,7 +413,7 @@ def check(
 
 @app.command()
 def forget(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a grid's.")],
     posts: Annotated[
         list[str] | None, typer.Option("--post", metavar="ID", help="E.g. reddit:abc123; may be repeated.")
     ] = None,
@@ -431,13 +431,14 @@ def forget(
 
     Exit code 1 where the run has and had nothing of one of them.
     """
-    from behavior_llava import forgetting
+    from behavior_llava import ablation, forgetting
 
     listed_posts, listed_authors = forgetting.read_list(file) if file is not None else ([], [])
     all_posts, all_authors = [*(posts or ()), *listed_posts], [*(authors or ()), *listed_authors]
     if not all_posts and not all_authors:
         raise UserError("nobody is named", where="forget", remedy="give --post, --author or --file")
-    told = forgetting.forget(run, posts=all_posts, authors=all_authors, is_dry=dry_run)
+    forget_all = ablation.forget if (run / ablation.FILE).is_file() else forgetting.forget
+    told = forget_all(run, posts=all_posts, authors=all_authors, is_dry=dry_run)
     table = Table("place", title="would be removed" if dry_run else "removed", title_justify="left")
     table.add_column("how much", justify="right")
     for place, count in told.removed.items():

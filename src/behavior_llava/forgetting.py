@@ -403,6 +403,9 @@ def _delete_trees(run: Path, places: Iterable[str], *, is_dry: bool) -> dict[str
         if not is_dry:
             # not half of it under its name, if this is killed
             gone = folder.with_name(f"{folder.name}.gone")
+            if folder.is_symlink():  # a stage that was taken over; the other run forgets on its own
+                folder.unlink()
+                continue
             folder.rename(gone)
             shutil.rmtree(gone)
     return removed

@@ -1,4 +1,4 @@
-"""A grid by the command line: what variants share, what a kill changes (nothing), what the report compares."""
+"""A grid by the command line: what variants share, that a kill changes nothing, what the report compares."""
 
 from __future__ import annotations
 
@@ -67,6 +67,15 @@ def test_a_grid_shares_what_is_equal_and_a_kill_changes_no_number(
         whole / "report" / "summary.json"
     ).read_bytes()
     assert "done in" not in finish([*words, "killed"], changes, cwd=tmp_path)
+
+    rows = blift.load(whole / "none" / "build" / "arms" / "seed0" / "behavior" / "examples.parquet")
+    gone = next(row.id for row in rows)
+    said = " ".join(finish(["forget", "whole", "--post", gone], cwd=tmp_path).split())
+    for variant in ("all", "none"):
+        assert f"{variant}/train/seed0/behavior" in said
+        assert not (whole / variant / "build").exists()
+        assert not (whole / variant / "collect").exists()
+    assert not (whole / "report").exists()
 
 
 def test_a_share_of_the_posts_says_behavior_and_the_others_content(
