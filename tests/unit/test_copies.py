@@ -45,22 +45,57 @@ def details(picture: Image.Image) -> np.ndarray:
     return gray - np.asarray(ndimage.gaussian_filter(gray, copies.SIDE / 8), np.float32)
 
 
+@pytest.fixture(autouse=True)
+def nothing_known() -> None:
+    copies._KNOWN.clear()
+
+
+def alike(one: Image.Image, two: Image.Image) -> float:
+    return copies.likeness(one, [copies.shown(two)])[0]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_all_cuts_at_once_equal_each_by_itself(seed: int) -> None:
     first, other = picture(seed), picture(seed + 100)
     cut = first.crop((3, 0, 90, 93)).resize((copies.SIDE,) * 2)
     for one, two in ((first, other), (cut, first)):
         expected = max(naive(details(one), details(two)), naive(details(two), details(one)))
-        assert copies.Cuts(one).likeness(copies.Cuts(two)) == pytest.approx(expected, abs=1e-4)
-        assert copies.Cuts(two).likeness(copies.Cuts(one)) == pytest.approx(expected, abs=1e-4)
-    assert copies.Cuts(cut).likeness(copies.Cuts(first)) > 0.95
-    assert copies.Cuts(first).likeness(copies.Cuts(other)) < 0.6
+        assert alike(one, two) == pytest.approx(expected, abs=1e-4)
+        assert alike(two, one) == pytest.approx(expected, abs=1e-4)
+    assert alike(cut, first) > 0.95
+    assert alike(first, other) < 0.6
+    together = copies.likeness(first, [copies.shown(one) for one in (other, cut, first)])
+    assert together == pytest.approx([alike(first, one) for one in (other, cut, first)], abs=1e-6)
 
 
 def test_nothing_is_like_nothing() -> None:
-    flat = copies.Cuts(Image.new("L", (copies.SIDE,) * 2))
-    assert flat.likeness(flat) == 0.0
-    assert flat.likeness(copies.Cuts(picture(1))) == 0.0
+    flat = Image.new("L", (copies.SIDE,) * 2)
+    assert alike(flat, flat) == 0.0
+    assert alike(flat, picture(1)) == 0.0
+    assert alike(picture(1), flat) == 0.0
+
+
+def test_pictures_are_kept_from_call_to_call_but_not_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_MOST_KNOWN", 2)
+    media = []
+    for seed in range(4):
+        path = tmp_path / f"{seed}.png"
+        picture(seed).save(path)
+        media.append(Media(str(path), "image", sha256(path)))
+    opened: list[str] = []
+    whole = copies._pictures
+    monkeypatch.setattr(
+        copies, "_pictures", lambda item, *more: opened.append(item.path) or whole(item, *more)
+    )
+    ours, *others = media
+    pair = [(0, 0, False)]
+    first = copies.compare(ours, [(one, pair) for one in others])
+    assert len(copies._KNOWN) == 2
+    again = copies.compare(ours, [(others[2], pair)])
+    assert again[0] == pytest.approx(first[2], abs=1e-6)
+    assert [Path(path).stem for path in opened] == ["0", "1", "2", "3", "0"]
 
 
 def test_a_file_that_is_gone_leaves_the_others(tmp_path: Path) -> None:

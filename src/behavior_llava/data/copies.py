@@ -9,7 +9,9 @@ In: media files. Out: of every frame that is compared its difference hash and a 
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +33,8 @@ DETAIL_SIDE, SKETCH_SIDE = 32, 8
 MIN_DETAIL = 2.0
 """Standard deviation of a picture's details, in gray levels, below which it is plain: coding noise has 1."""
 _BORDER = 3 * SIDE // 8
+_AT_A_TIME = 64
+"""Pictures that one is compared with together."""
 ONE = 127
 """The norm of a sketch."""
 _CUTS = [(first, last) for first in range(STEPS + 1) for last in range(STEPS + 1)]
@@ -82,6 +86,8 @@ def compare(ours: Media, others: Sequence[tuple[Media, Sequence[Pair]]]) -> list
     """How alike frames of a file and of others are: a number a pair for every other file, or the reason why
     it could not be compared.
 
+    What is known of the others' pictures is kept from call to call: the same ones come again.
+
     Raises:
         MediaFault: as `look`, of our file.
     """
@@ -89,41 +95,106 @@ def compare(ours: Media, others: Sequence[tuple[Media, Sequence[Pair]]]) -> list
     pictures = _pictures(ours, {number for number, _ in wanted})
     if len(pictures) < len({number for number, _ in wanted}):
         raise MediaFault("media_changed")
-    own = {
-        (number, is_mirrored): Cuts(ImageOps.mirror(pictures[number]) if is_mirrored else pictures[number])
-        for number, is_mirrored in wanted
-    }
     found: list[list[float] | str] = []
+    # our frame -> where its values go, and what it is compared with
+    meetings: dict[tuple[int, bool], list[tuple[list[float], int, Shown]]] = {key: [] for key in wanted}
     for item, pairs in others:
         try:
-            pictures = _pictures(item, {second for _, second, _ in pairs})
-            other = {number: Cuts(picture) for number, picture in pictures.items()}
-            found.append(
-                [own[first, is_mirrored].likeness(other[second]) for first, second, is_mirrored in pairs]
-            )
+            shown = _shown(item, {second for _, second, _ in pairs})
         except MediaFault as fault:
             found.append(fault.reason)
+            continue
+        values = [0.0] * len(pairs)
+        found.append(values)
+        for place, (first, second, is_mirrored) in enumerate(pairs):
+            meetings[first, is_mirrored].append((values, place, shown[second]))
+    for (number, is_mirrored), met in meetings.items():
+        picture = ImageOps.mirror(pictures[number]) if is_mirrored else pictures[number]
+        for start in range(0, len(met), _AT_A_TIME):
+            some = met[start : start + _AT_A_TIME]
+            for (values, place, _), value in zip(
+                some, likeness(picture, [one for *_, one in some]), strict=True
+            ):
+                values[place] = value
     return found
 
 
-class Cuts:
-    """The details of a picture, whole and with everything cut off that may be.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What others are compared with.
 
-    Args:
-        picture: gray and SIDE x SIDE.
+    Attributes:
+        gray: SIDE x SIDE, 0..255.
+        whole: the details at DETAIL_SIDE, without their mean and of length 1; zeros where there are none.
+        lengths: those of the details with everything cut off that may be, without their mean.
     """
 
-    def __init__(self, picture: Image.Image) -> None:
-        each = _scaled(_details(np.asarray(picture, np.float32)))
-        each -= each.mean(axis=1, keepdims=True)
-        lengths = np.linalg.norm(each, axis=1, keepdims=True)
-        self._each = np.divide(each, lengths, out=np.zeros_like(each), where=lengths > 0)
+    gray: NDArray[np.uint8]
+    whole: NDArray[np.float32]
+    lengths: NDArray[np.float32]
 
-    def likeness(self, other: Cuts) -> float:
-        """The correlation of two pictures' details, -1 to 1, wherever one lies in the other best; 0 where
-        one has none.
-        """
-        return float(max((self._each @ other._each[0]).max(), (other._each @ self._each[0]).max()))
+
+_KNOWN: OrderedDict[tuple[str, int], Shown] = OrderedDict()
+_MOST_KNOWN = 8192
+"""Pictures of which a process keeps 14 kB each."""
+
+
+def _shown(item: Media, numbers: Collection[int]) -> dict[int, Shown]:
+    """The frames with these numbers, as far as the file has them."""
+    if any((item.sha256, number) not in _KNOWN for number in numbers):
+        pictures = _pictures(item, numbers)
+        if len(pictures) < len(numbers):
+            raise MediaFault("media_changed")
+        _KNOWN.update({(item.sha256, number): shown(picture) for number, picture in pictures.items()})
+    found = {}
+    for number in numbers:
+        _KNOWN.move_to_end((item.sha256, number))
+        found[number] = _KNOWN[item.sha256, number]
+    while len(_KNOWN) > _MOST_KNOWN:
+        _KNOWN.popitem(last=False)
+    return found
+
+
+def shown(picture: Image.Image) -> Shown:
+    """A gray picture of SIDE x SIDE, to be compared with."""
+    each, lengths = _cuts(picture)
+    return Shown(np.asarray(picture, np.uint8), each[0].copy(), lengths)
+
+
+def likeness(picture: Image.Image, others: Sequence[Shown]) -> list[float]:
+    """The correlation of a picture's details and those of each other one, -1 to 1, wherever one lies in the
+    other best; 0 where one has none.
+
+    Of the others no cut is made anew: a cut's product with the whole is that of what is cut with the whole
+    drawn out over the place of the cut.
+    """
+    each, _ = _cuts(picture)
+    wholes = np.stack([one.whole for one in others])
+    details = np.stack([_details(one.gray.astype(np.float32)).ravel() for one in others])
+    lengths = np.stack([one.lengths for one in others])
+    products = details @ _drawn_out(each[0]).T
+    theirs = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return np.maximum((wholes @ each.T).max(axis=1), theirs.max(axis=1)).tolist()
+
+
+def _cuts(picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The details of a picture, whole in the first row and with everything cut off that may be in the others,
+    without their mean and of length 1 (zeros where there are none); and their lengths.
+    """
+    each = _scaled(_details(np.asarray(picture, np.float32)))
+    each -= each.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(each, axis=1)
+    return np.divide(each, lengths[:, None], out=np.zeros_like(each), where=lengths[:, None] > 0), lengths
+
+
+def _drawn_out(whole: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For each cut the picture whose product with details is that of `whole` with the details' cut: [cuts of
+    both, pixels]. `whole` has no mean, so that the cut's own plays no part.
+    """
+    scales, cuts = _scales(), len(_CUTS)
+    left = (scales @ whole.reshape(DETAIL_SIDE, DETAIL_SIDE)).reshape(-1, DETAIL_SIDE)
+    both = left @ scales.transpose(2, 0, 1).reshape(DETAIL_SIDE, -1)
+    return both.reshape(cuts, SIDE, cuts, SIDE).transpose(0, 2, 1, 3).reshape(cuts * cuts, -1)
 
 
 def _details(gray: NDArray[np.float32]) -> NDArray[np.float32]:
