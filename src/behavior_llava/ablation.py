@@ -97,9 +97,16 @@ def is_grid(path: Path, overrides: Sequence[str] = ()) -> bool:
     return isinstance(values, dict) and "vary" in values
 
 
-def run(config: AblationConfig, folder: Path, *, until: str = "report", limit: int | None = None) -> Path:
+def run(
+    config: AblationConfig,
+    folder: Path,
+    *,
+    until: str = "report",
+    limit: int | None = None,
+    like: Sequence[Path] = (),
+) -> Path:
     """Runs every variant up to a verb; with `report` writes the comparison and returns its page, else the
-    grid's folder.
+    grid's folder. The other arguments are those of pipeline.run.
 
     Raises:
         UserError: a setting, or the input, is at fault; what is finished stays finished.
@@ -121,7 +128,7 @@ def run(config: AblationConfig, folder: Path, *, until: str = "report", limit: i
                 places[name],
                 until="evaluate" if until == "report" else until,
                 limit=limit,
-                like=[place for other, place in places.items() if other != name],
+                like=[*(place for other, place in places.items() if other != name), *like],
             )
         if until != "report":
             return folder

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -42,6 +43,12 @@ DryRun = Annotated[
 GpuName = Annotated[
     str | None, typer.Option("--gpu", help="With --dry-run: the forecast for this GPU, e.g. A100-80GB.")
 ]
+Like = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="RUN", help="A run's folder: its finished stages are taken over, by links, where equal."
+    ),
+]
 GpuCount = Annotated[int, typer.Option("--gpus", min=1, help="How many of it.")]
 
 
@@ -76,7 +83,13 @@ def _go(
     dry_run: bool,
     gpu: str | None = None,
     gpus: int = 1,
+    like: list[Path] | None = None,
 ) -> None:
+    for place in like or ():
+        if not (place / "config.yaml").is_file():
+            raise UserError(
+                "is no folder of a run", where=place, remedy="give one that a run wrote as --like"
+            )
     if gpu is not None and not dry_run:
         raise UserError(f"--gpu {gpu} only forecasts", remedy="add --dry-run, or set `device` in the config")
     from transformers.utils import logging as transformers_logging
@@ -86,7 +99,7 @@ def _go(
 
     transformers_logging.disable_progress_bar()
     if ablation.is_grid(path):
-        _go_through(until, path, overrides, out, limit, dry_run)
+        _go_through(until, path, overrides, out, limit, dry_run, like or ())
         return
     config = load(pipeline.RunConfig, path, overrides or ())
     folder = out or Path("runs") / config.name
@@ -95,7 +108,7 @@ def _go(
 
         forecast.show(config, folder, until=until, limit=limit, gpu=gpu, gpus=gpus)
         return
-    work = pipeline.run(config, folder, until=until, limit=limit)
+    work = pipeline.run(config, folder, until=until, limit=limit, like=like or ())
     if until == "build":
         for source, rows in work.selected().manifest()["survivors"].items():
             console.print(_survivors(source, rows))
@@ -108,7 +121,13 @@ def _go(
 
 
 def _go_through(
-    until: str, path: Path, overrides: list[str] | None, out: Path | None, limit: int | None, dry_run: bool
+    until: str,
+    path: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    limit: int | None,
+    dry_run: bool,
+    like: Sequence[Path],
 ) -> None:
     """Runs all variants of a grid."""
     from behavior_llava import ablation, forecast
@@ -121,7 +140,7 @@ def _go_through(
             console.print(f"[bold]variant {escape(name)}[/bold]", soft_wrap=True)
             forecast.show(variant, folder / ablation.folder_name(name), until=until, limit=limit)
         return
-    place = ablation.run(config, folder, until=until, limit=limit)
+    place = ablation.run(config, folder, until=until, limit=limit, like=like)
     console.print(
         f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True
     )
@@ -156,9 +175,10 @@ def run(
     dry_run: DryRun = False,
     gpu: GpuName = None,
     gpus: GpuCount = 1,
+    like: Like = None,
 ) -> None:
     """The whole way: collect, build, train, evaluate, report; continues where an earlier start stopped."""
-    _go("report", config, set_, out, limit, dry_run, gpu, gpus)
+    _go("report", config, set_, out, limit, dry_run, gpu, gpus, like)
 
 
 @app.command()
