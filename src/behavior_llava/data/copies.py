@@ -183,7 +183,7 @@ def _cuts(picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32
     """
     each = _scaled(_details(np.asarray(picture, np.float32)))
     each -= each.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(each, axis=1)
+    lengths = np.asarray(np.linalg.norm(each, axis=1), np.float32)
     scaled = np.divide(each, lengths[:, None], out=np.zeros_like(each), where=lengths[:, None] > 0)
     return np.asarray(scaled, np.float32), lengths
 
@@ -195,7 +195,8 @@ def _drawn_out(whole: NDArray[np.float32]) -> NDArray[np.float32]:
     scales, cuts = _scales(), len(_CUTS)
     left = (scales @ whole.reshape(DETAIL_SIDE, DETAIL_SIDE)).reshape(-1, DETAIL_SIDE)
     both = left @ scales.transpose(2, 0, 1).reshape(DETAIL_SIDE, -1)
-    return np.asarray(both.reshape(cuts, SIDE, cuts, SIDE).transpose(0, 2, 1, 3).reshape(cuts * cuts, -1))
+    apart = both.reshape(cuts, SIDE, cuts, SIDE).transpose(0, 2, 1, 3)
+    return np.asarray(apart, np.float32).reshape(cuts * cuts, -1)
 
 
 def _details(gray: NDArray[np.float32]) -> NDArray[np.float32]:
