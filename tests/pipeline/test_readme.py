@@ -40,7 +40,7 @@ def test_snippet_runs(tmp_path: Path) -> None:
 
 def test_config_of_ones_own_is_accepted(tmp_path: Path) -> None:
     own, judged, said, trained, grid = map(yaml.safe_load, blocks("yaml"))
-    assert list(check(AblationConfig, grid, where="README.md").variants()) == ["1e-3", "3e-4"]
+    assert list(check(AblationConfig, grid, where="README.md").variants()) == ["1:1", "1:4"]
     config = check(RunConfig, own, where="README.md")
     assert config.model == "llava-hf/llava-1.5-7b-hf"
     evaluated = {"evaluate": own["evaluate"] | judged["evaluate"]}
