@@ -275,8 +275,15 @@ def report(
     out: Out = None,
     limit: Limit = None,
     dry_run: DryRun = False,
+    site: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Writes the project page of one run there as well."),
+    ] = None,
 ) -> None:
     """Writes the page and summary.json of a run, or of several runs that are to be compared."""
+    if site is not None:
+        _site(configs, site, set_, out, limit, dry_run)
+        return
     if len(configs) == 1 and not configs[0].is_dir():
         _go("report", configs[0], set_, out, limit, dry_run)
         return
@@ -350,6 +357,46 @@ def predict(
     )
     errors = f", {told['errors']:,} of them with an error" if told["errors"] else ""
     console.print(f"[bold]{told['items']:,} items{errors}; see[/bold] {out}", soft_wrap=True)
+
+
+def _site(
+    configs: list[Path],
+    site: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    limit: int | None,
+    dry_run: bool,
+) -> None:
+    """The project page of a config's run, which is finished first, or of a finished run's folder."""
+    if len(configs) > 1 or dry_run:
+        raise UserError(
+            "a project page is of one run", where="--site", remedy="name one run, without --dry-run"
+        )
+    from behavior_llava.core.config import load
+    from behavior_llava.core.manifest import PLAN
+    from behavior_llava.stages import Run, RunConfig, Unfinished
+
+    path, folder = configs[0], out
+    if path.is_dir():
+        if overrides or out or limit:
+            raise UserError("a finished run is shown as it is", remedy="leave --set, --out, --limit out")
+        path, folder = path / "config.yaml", path
+        if not (folder / "report" / PLAN).is_file() or not path.is_file():
+            raise UserError("no finished report", where=folder, remedy="finish the run first")
+        plan = json.loads((folder / "report" / PLAN).read_text(encoding="utf-8"))
+        limit = plan["config"]["limit"]
+    else:
+        _go("report", path, overrides, out, limit, dry_run)
+    config = load(RunConfig, path, overrides or ())
+    try:
+        page = Run(config, folder or Path("runs") / config.name, limit, is_looking=True).site(site)
+    except Unfinished as stage:
+        raise UserError(
+            f"{stage} is not finished, or was made of other inputs",
+            where=folder,
+            remedy="run `behavior-llava report` on its config first",
+        ) from None
+    console.print(f"[bold]The project page is at[/bold] {page}", soft_wrap=True)
 
 
 tasks_app = typer.Typer(no_args_is_help=True, help="Looks at benchmarks' folders.")

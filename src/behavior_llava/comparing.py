@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import progress
-from behavior_llava.evaluation import evaluator, scores, summary
-from behavior_llava.reporting.page import PageContent, write_page
+from behavior_llava.evaluation import benchmarks, evaluator, scores, summary
+from behavior_llava.reporting import report, samples
+from behavior_llava.reporting.content import PageContent
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -44,7 +45,7 @@ class _Run:
 
 
 def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = None) -> Path:
-    """Writes summary.json and index.html to `out`; returns the page's path.
+    """Writes summary.json, the page, the sample browser, charts and tables to `out`; returns the page's path.
 
     Raises:
         UserError: a folder holds no finished evaluation, two runs have one name, or they differ in what a
@@ -58,7 +59,7 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
             remedy="rename one of the folders: arms are told apart by it",
         )
     tasks = _tasks(runs)
-    table = pa.concat_tables([_table(run) for run in runs])
+    table = pa.concat_tables([_table(run) for run in runs], promote_options="default")
     other = _other_posts(table)
     table = table.filter(pc.invert(pc.is_in(table["task"], value_set=pa.array(sorted(other), pa.string()))))
     tasks = {name: facts for name, facts in tasks.items() if name not in other}
@@ -68,9 +69,19 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         found = summary.summarize(table, tasks, arms, config, synthetic=synthetic, duels=_duels(runs))
         advance()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "summary.json").write_text(summary.to_json(found), encoding="utf-8")
+    (out / report.SUMMARY).write_text(summary.to_json(found), encoding="utf-8")
+    title = " and ".join(run.name for run in runs)
+    browsed = samples.Browsed(
+        title=title,
+        table=table,
+        arms=arms,
+        question=_question,
+        look=lambda task, _, path: _look(tasks[task]["modality"], path),
+        most=report.ReportConfig().browse,
+        synthetic=synthetic,
+    )
     content = PageContent(
-        title=" and ".join(run.name for run in runs),
+        title=title,
         summary=found,
         tasks=tasks,
         config_text="",
@@ -82,8 +93,25 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         if other
         else (),
         is_comparison=True,
+        num_browsable=samples.write(browsed, out),
+        has_files=True,
     )
-    return write_page(out, content)
+    return report.write_files(content, out)
+
+
+def _question(task: str, _: str) -> str:
+    """The words of the task's declaration: what a single sample was asked stands in no file of answers."""
+    known = benchmarks.all_tasks().get(task)
+    return f"a question of {task}" if known is None else known.question
+
+
+def _look(modality: str, path: str | None) -> samples.Look | None:
+    """A picture by the place it was read from; of a film no frame is at hand."""
+    if path is None:
+        return None
+    if modality == "video":
+        return samples.Look(key=path, kind="video", pictures=list)
+    return samples.Look(key=path, kind="image", pictures=lambda: [Path(path)])
 
 
 def _read(folder: Path) -> _Run:
@@ -104,7 +132,7 @@ def _read(folder: Path) -> _Run:
 
 
 def _table(run: _Run) -> pa.Table:
-    table = pa.concat_tables([pq.read_table(path) for path in run.files])
+    table = report.predictions(run.files)
     named = pa.array([f"{run.name}/{arm}" for arm in table["arm"].to_pylist()])
     return table.set_column(table.schema.get_field_index("arm"), "arm", named)
 

@@ -45,7 +45,7 @@ from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.models import auto, speech
 from behavior_llava.models.remote import RemoteModel
 from behavior_llava.models.speech import Recognizer
-from behavior_llava.reporting import report
+from behavior_llava.reporting import lineage, report, site
 from behavior_llava.reporting.report import ReportConfig
 from behavior_llava.training import base, model_card, readable, tower
 from behavior_llava.training.base import BaseConfig
@@ -1079,15 +1079,12 @@ class Run:
 
     def reported(self) -> Stage:
         """The page and summary.json."""
-        cells = {
-            (name, seed): self.evaluated(name, seed)
-            for seed in self.config.seeds
-            for name in self.config.arms
-        }
+        cells = self._evaluated_cells()
         config = {
             "report": self.config.report.model_dump(mode="json"),
             "name": self.config.name,
             "limit": self.limit,
+            "format": report.FORMAT,
         }
         inputs: dict[str, Stage | str] = {
             f"{name} seed {seed}": stage for (name, seed), stage in cells.items()
@@ -1100,6 +1097,25 @@ class Run:
                     self._material(cells, checked, scored), self.config.report, stage.folder
                 )
         return stage
+
+    def site(self, folder: Path) -> Path:
+        """Writes the project page of the finished report to a folder; returns the page's path.
+
+        Raises:
+            UserError: the folder has a page that is not ours.
+        """
+        finished = self.reported()
+        material = self._material(self._evaluated_cells(), self.contaminated(), self.scored())
+        result = json.loads((finished.folder / report.SUMMARY).read_text(encoding="utf-8"))
+        table = report.predictions(material.predictions)
+        return site.write(report.content(material, result, table, self.config.report), folder)
+
+    def _evaluated_cells(self) -> dict[tuple[str, int], Stage]:
+        return {
+            (name, seed): self.evaluated(name, seed)
+            for seed in self.config.seeds
+            for name in self.config.arms
+        }
 
     def _material(
         self, cells: dict[tuple[str, int], Stage], checked: Stage, scored: Stage
@@ -1141,6 +1157,14 @@ class Run:
                 f"{self.config.evaluate.primary}.",
                 *scores.notes(pq.read_table(scored.folder / "scores.parquet").to_pylist(), tasks),
             ],
+            lineage=lineage.steps(self.folder),
+            cards={
+                name: card
+                for (name, seed) in cells
+                if name in self.trained_arms()
+                and seed == self.config.seeds[0]
+                and (card := trained[name, seed] / "model" / model_card.CARD).exists()
+            },
         )
 
     def _task_facts(self) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[tuple[str, str], Media]]:

@@ -12,7 +12,7 @@ from behavior_llava.training.model_card import CARD, DataSet, Facts, text, write
 FACTS = Facts(
     name="behavior, seed 0",
     arm="behavior",
-    base_model="some/base: 7B",
+    base_model="some/base-7B",
     license="apache-2.0",
     data=(
         DataSet("sandbox", 12_345, "ab12", "cc0-1.0", is_synthetic=True),
@@ -35,14 +35,21 @@ def header(card: str) -> dict[str, object]:
 
 def test_the_header_is_what_hubs_read() -> None:
     assert header(text(FACTS)) == {
-        "base_model": "some/base: 7B",
+        "base_model": "some/base-7B",
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
         "license": "apache-2.0",
-        "datasets": ["sandbox", "instr|uction\nmore"],
         "tags": ["behavior-llava", "behavior"],
     }
     assert header(text(replace(FACTS, license=None)))["license"] == "unknown"
+
+
+def test_the_header_names_only_what_a_hub_can_have() -> None:
+    """A data set made here is told in the text: a name in the header would be a link to somebody else's."""
+    unnamed = header(text(replace(FACTS, base_model="a small LLaVA trained on the spot")))
+    assert "base_model" not in unnamed
+    data = (*FACTS.data, DataSet("behavior-in-the-wild/BLIFT", None, None))
+    assert header(text(replace(FACTS, data=data)))["datasets"] == ["behavior-in-the-wild/BLIFT"]
 
 
 def test_every_fact_is_told(tmp_path: Path) -> None:

@@ -14,15 +14,8 @@ from PIL import Image
 from behavior_llava.data import arms
 from behavior_llava.evaluation.summary import Config, summarize
 from behavior_llava.reporting import charts, tables
-from behavior_llava.reporting.page import (
-    BehaviorScore,
-    PageContent,
-    SampleAnswer,
-    SampleRow,
-    duration,
-    render,
-    write_page,
-)
+from behavior_llava.reporting.content import BehaviorScore, PageContent, SampleAnswer, SampleRow
+from behavior_llava.reporting.page import duration, render, write_page
 
 HOSTILE = "</td><script>alert('x')</script><img src=x onerror=alert(1)>\"'{{ 7*7 }}$&\x00"
 
@@ -251,9 +244,10 @@ def test_sections_come_in_order_and_tables_have_captions(summary):
     page = render(make_content(summary))
     heads = re.findall(r"<h2[^>]*>([^<]+)", page)
     assert heads == [
-        *("What was compared", "Results", "Differences", "Test samples in training data", "Low-level tasks"),
-        *("Charts", "Training"),
-        *("What the filters left", "Predicting behavior", "Samples", "Cost", "Config"),
+        *("Headline: relative gain over the base", "What was compared", "Results", "Differences"),
+        *("Test samples in training data", "Low-level tasks", "Ablations and learning curves", "Charts"),
+        *("Training", "Data lineage", "What the filters left", "Predicting behavior", "Samples", "Cost"),
+        "Config",
     ]
     assert page.index('class="claim"') < page.index("<h2")
     found = Tags(page).tags
@@ -321,7 +315,8 @@ def test_page_shows_scores_with_and_without_hits():
 def test_every_chart_is_there_and_says_what_it_shows(summary):
     found = Tags(render(make_content(summary))).tags
     labels = [attrs["aria-label"] for tag, attrs in found if tag == "svg"]
-    assert [label.split()[0] for label in labels] == ["Radar", "Forest", "Training", "Bars", "Bars"]
+    kinds = [label.split()[0] for label in labels]
+    assert kinds == ["Heat", "Radar", "Forest", "Training", "Bars", "Bars"]
     assert all(attrs["role"] == "img" for tag, attrs in found if tag == "svg")
 
 
@@ -334,7 +329,7 @@ def test_what_was_measured_while_training_has_a_curve_each(summary):
     page = render(make_content(summary, tracked=tracked))
     found = Tags(page).tags
     labels = [attrs["aria-label"] for tag, attrs in found if tag == "svg"]
-    assert labels[3:5] == [f"{name} over the steps of training." for name in ("accuracy", "<b>R²")]
+    assert labels[4:6] == [f"{name} over the steps of training." for name in ("accuracy", "<b>R²")]
     assert "Measured while training" in page
     assert "<b>R²" not in page
     shown = page[page.index("Measured while training") :]
@@ -479,9 +474,9 @@ def test_charts_need_something_to_draw():
 @settings(deadline=None, max_examples=25)
 def test_any_name_makes_a_chart(name, value):
     values = {"behavior": {name: value, "b": 0.4, "c": -0.2, "d": 0.1}}
-    svg = charts.radar(values, {name: 0.1}, name="radar", alt=name)
-    assert svg is not None
-    assert "script" not in {tag for tag, _ in Tags(svg).tags}
+    chart = charts.radar(values, {name: 0.1}, name="radar", alt=name)
+    assert chart is not None
+    assert "script" not in {tag for tag, _ in Tags(chart.inline()).tags}
 
 
 def test_numbers_read_well():

@@ -24,6 +24,9 @@ NUMBERS = tuple(f"{number:02d}" for number in range(100))
 """The answers of a numeric task. Source: memorability protocol of the paper (paper.md, Evaluation;
 benchmarks.md 22)."""
 
+LIKELY = 5
+"""Choices kept with their probability; more would make the files of a hundred choices large."""
+
 
 def choices(
     labels: Sequence[Sequence[str]],
@@ -40,6 +43,37 @@ def choices(
             without any is left out, and with it its answers. Only where all questions have the same choices.
         choose: (number of the question, values of its choices) -> prediction; None for the likeliest choice.
     """
+    return {
+        name: [_chosen(number, labels[number], row, choose) for number, row in enumerate(values)]
+        for name, values in _values(scores, priors).items()
+    }
+
+
+def likely(
+    labels: Sequence[Sequence[str]],
+    scores: Sequence[Scores],
+    priors: Mapping[str, Sequence[Scores]],
+    scoring: str,
+) -> list[list[dict[str, Any]]]:
+    """What each answer was chosen from: {label, probability}, the likeliest first, LIKELY at most.
+
+    Args:
+        labels: [Q], the choices of each question, NUMBERS for a numeric one.
+        scores, priors: as in `choices`.
+        scoring: the way of telling whose shares these are; those of numbers are the same in both ways. The
+            shares of all choices of a question, shown or not, sum to 1.
+    """
+    values = _values(scores, priors)
+    found = []
+    for names, row in zip(labels, values.get(scoring, values["sum"]), strict=True):
+        shares = _shares(row[None])[0]
+        best = np.argsort(-shares, kind="stable")[:LIKELY]
+        found.append([{"label": names[one], "probability": float(shares[one])} for one in best])
+    return found
+
+
+def _values(scores: Sequence[Scores], priors: Mapping[str, Sequence[Scores]]) -> dict[str, list[np.ndarray]]:
+    """[Q] arrays of [K] values, by scoring; the larger, the likelier."""
     sums = [one.log_probs for one in scores]
     found: dict[str, list[np.ndarray]] = {
         "sum": sums,
@@ -49,10 +83,7 @@ def choices(
         if others:
             prior = _log_prior(others)
             found[name] = [row - prior for row in sums]
-    return {
-        name: [_chosen(number, labels[number], row, choose) for number, row in enumerate(values)]
-        for name, values in found.items()
-    }
+    return found
 
 
 def numbers(

@@ -654,12 +654,14 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """A row for every way of telling the answer, and for every metric of it."""
     task, questions = contest.task, contest.questions
+    likely = _likely(contest, answers)
     for scoring, predictions in _decided(contest, answers, judge, folder).items():
         for metric in (task.metric, *task.also):
             if metric.startswith("judge_") != (scoring == "judge"):
                 continue
-            for question, answer, (prediction, text, judged) in zip(
-                questions, answers[_TESTED], predictions, strict=True
+            is_primary = scoring == task.scoring and metric == task.metric
+            for question, answer, (prediction, text, judged), chosen_from in zip(
+                questions, answers[_TESTED], predictions, likely, strict=True
             ):
                 media = question.example.media
                 yield {
@@ -670,7 +672,7 @@ def _rows(
                     "label_fraction": contest.label_fraction,
                     "shots": len(contest.shown),
                     "scoring": scoring,
-                    "primary": scoring == task.scoring and metric == task.metric,
+                    "primary": is_primary,
                     "sample_id": question.sample_id,
                     "cluster": question.cluster,
                     "prediction": None if prediction is None else json.dumps(prediction),
@@ -680,7 +682,18 @@ def _rows(
                     "context": answer.context,
                     "judged": judged,
                     "media_path": None if media is None else media.path,
+                    "likely": chosen_from if is_primary else None,
                 }
+
+
+def _likely(contest: Contest, answers: Mapping[str, Sequence[Answer]]) -> Sequence[Any]:
+    """What the primary answers were chosen from; None for each that was written in words."""
+    task, questions = contest.task, contest.questions
+    if task.answers == "text":
+        return [None] * len(questions)
+    scores = {name: [one.scores for one in some if one.scores is not None] for name, some in answers.items()}
+    labels = [_labels(task, question.sample) for question in questions]
+    return deciding.likely(labels, scores.pop(_TESTED), scores, task.scoring)
 
 
 def _decided(
@@ -825,6 +838,7 @@ def _behavior_rows(
             "context": None,
             "judged": None,
             "media_path": None if media is None else media.path,
+            "likely": None,
         }
 
 

@@ -51,11 +51,13 @@ PREDICTIONS = pa.schema(
         ("context", pa.string()),
         ("judged", pa.string()),
         ("media_path", pa.string()),
+        ("likely", pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float32())]))),
     ]
 )
 """One row an answer, and one more for every other metric. `prediction` (null = unparsed) and `label` are
 JSON; `cluster` is the media id; `judged` is what a judge was asked and replied, as JSON, null where nobody
-judged.
+judged; `likely` is what a primary answer was chosen from (`deciding.likely`), null where it was written in
+words.
 """
 
 CONTEST = ("benchmark", "task", "metric", "setting", "label_fraction", "shots", "scoring", "primary")
@@ -63,6 +65,8 @@ CONTEST = ("benchmark", "task", "metric", "setting", "label_fraction", "shots", 
 
 BEHAVIOR, SHUFFLED, CONTENT_ONLY, BASE = "behavior", "shuffled", "content_only", "base"
 CONTROLS = (CONTENT_ONLY, SHUFFLED)
+REFERENCES = (BASE, CONTENT_ONLY, "content_matched", SHUFFLED, "ceiling")
+"""Arms that say what a gain is measured against. All others learned from behavior, or from some of it."""
 
 _READ = (*CONTEST, "arm", "seed", "sample_id", "cluster", "prediction", "label", "group")
 
@@ -143,8 +147,7 @@ def summarize(
         synthetic: True when any medium or receiver was simulated.
         contaminated: task name -> ids of samples that stand in training data: the task is scored once more
             without them, and `hits` says how many it were. None where nobody looked.
-        duels: (arm, against) of the differences; None for `behavior` against every other arm and `shuffled`
-            against `content_only`.
+        duels: (arm, against) of the differences; None for those of `default_duels`.
 
     Raises:
         UserError: a column is missing, an arm or a task is unknown, a sample is answered twice or has no
@@ -403,9 +406,15 @@ def _pooled(scored: _Scored, arm: str, seeds: Sequence[int]) -> tuple[float, Arr
 
 
 def default_duels(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """`behavior` against every other arm, and `shuffled` against `content_only`, of those that are there."""
+    """`behavior` against every other arm; `shuffled`, and each arm that learned from some of the behavior,
+    against `content_only`; of those that are there.
+    """
     found = [(BEHAVIOR, other) for other in arms if other != BEHAVIOR and BEHAVIOR in arms]
-    return [*found, (SHUFFLED, CONTENT_ONLY)] if {SHUFFLED, CONTENT_ONLY} <= set(arms) else found
+    if CONTENT_ONLY in arms:
+        found += [
+            (arm, CONTENT_ONLY) for arm in arms if arm == SHUFFLED or arm not in (BEHAVIOR, *REFERENCES)
+        ]
+    return found
 
 
 def _differences(scored: _Scored, duels: Sequence[tuple[str, str]], config: Config) -> list[dict[str, Any]]:

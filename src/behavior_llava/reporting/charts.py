@@ -1,10 +1,12 @@
-"""Charts as inline SVG text: the same numbers give the same bytes.
+"""Charts: the same numbers give the same bytes.
 
-In: plain numbers and names. Out: an `<svg>` element for an HTML page, or None where there is too little to
-draw. The colors are CSS variables and `currentColor`, so a page can switch between light and dark; the page's
-template defines them. Text stays text (searchable, readable aloud). Undefined numbers are gaps, never zeros.
+In: plain numbers and names. Out: a `Chart`, or None where there is too little to draw. A chart can be an
+`<svg>` element for an HTML page, whose colors are CSS variables, so that the page can switch between light
+and dark; or a file of its own, SVG or PNG, on white. Text in SVG stays text (searchable, readable aloud).
+Undefined numbers are gaps, never zeros.
 
-Every chart takes `name`, unique on its page, and `alt`, what a reader who cannot see the chart is told.
+Every chart takes `name`, unique on its page and the name of its files, and `alt`, what a reader who cannot
+see the chart is told.
 """
 
 from __future__ import annotations
@@ -14,25 +16,106 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.projections.polar import PolarAxes
 
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colors of a page and of its charts; `arms` are the slots of `arm_slot`."""
+
+    page: str
+    panel: str
+    ink: str
+    muted: str
+    grid: str
+    line: str
+    accent: str
+    own: str
+    good: str
+    bad: str
+    notice: str
+    notice_line: str
+    arms: tuple[str, ...]
+
+    def css(self) -> str:
+        """The colors as CSS variables: --page, --notice-line, --arm-0, ..."""
+        plain = [one.name for one in fields(self) if one.name != "arms"]
+        named = [f"--{name.replace('_', '-')}: {getattr(self, name)};" for name in plain]
+        return " ".join([*named, *(f"--arm-{slot}: {color};" for slot, color in enumerate(self.arms))])
+
+
+# Every pair of text and ground below has a contrast of 4.5 or more (WCAG 2.1, 1.4.3); axe checks it.
+LIGHT = Palette(
+    page="#ffffff",
+    panel="#f5f6f8",
+    ink="#1b2027",
+    muted="#566070",
+    grid="#d8dce2",
+    line="#e3e6eb",
+    accent="#005a96",
+    own="#eaf3fa",
+    good="#0a6b45",
+    bad="#a8341f",
+    notice="#fff4d6",
+    notice_line="#b07a00",
+    arms=tuple(
+        "#6a7280 #c45500 #8a6d00 #a3437f #0068a8 #007a5a "
+        "#5b4fb3 #7a4b2a #3f6f8f #98324a #4d7a1f #7d5c94".split()
+    ),
+)
+DARK = Palette(
+    page="#13161b",
+    panel="#1c2027",
+    ink="#e7eaef",
+    muted="#a3acba",
+    grid="#3a414c",
+    line="#2c323b",
+    accent="#7cc4f2",
+    own="#16293a",
+    good="#5fd0a0",
+    bad="#f08c78",
+    notice="#382c0d",
+    notice_line="#d8a63a",
+    arms=tuple(
+        "#a0a8b5 #f0914a #d8bc50 #e091c0 #5cb6ee #3fc79c "
+        "#a99ff0 #cfa07c #86b9d8 #ec8ba2 #9ccb66 #c7a3de".split()
+    ),
+)
+
 # Stand-ins: matplotlib wants colors, the page wants CSS. No other color in a chart equals one of them.
-_INK, _MUTED, _GRID, _PAGE = "#010101", "#020202", "#030303", "#fefefe"
-_ARM_SLOTS = tuple(f"#0{slot}0{slot}0{slot}" for slot in "456789abcdef")
+_STAND_INS = Palette(
+    page="#fefefe",
+    panel="#050501",
+    ink="#010101",
+    muted="#020202",
+    grid="#030303",
+    line="#050502",
+    accent="#050503",
+    own="#050504",
+    good="#050506",
+    bad="#050507",
+    notice="#050508",
+    notice_line="#050509",
+    arms=tuple(f"#0{slot}0{slot}0{slot}" for slot in "456789abcdef"),
+)
 _CSS_COLORS = {
-    _INK: "currentColor",
-    _MUTED: "var(--muted)",
-    _GRID: "var(--grid)",
-    _PAGE: "var(--page)",
-    **{stand_in: f"var(--arm-{slot})" for slot, stand_in in enumerate(_ARM_SLOTS)},
+    _STAND_INS.ink: "currentColor",
+    _STAND_INS.muted: "var(--muted)",
+    _STAND_INS.grid: "var(--grid)",
+    _STAND_INS.page: "var(--page)",
+    _STAND_INS.good: "var(--good)",
+    _STAND_INS.bad: "var(--bad)",
+    **{stand_in: f"var(--arm-{slot})" for slot, stand_in in enumerate(_STAND_INS.arms)},
 }
 
 NAMED_ARMS = ("base", "content_only", "content_matched", "shuffled", "behavior", "ceiling")
@@ -54,25 +137,84 @@ _DASHES = {
 }
 
 _MIN_SPOKES = 3
+_NUM_ARMS = 12
+_PNG_DPI = 200
+_STRONGEST = 0.5
+"""How much of a color a heat map's strongest cell has, so that its text can be read."""
 
-_RC: Any = {
-    "svg.hashsalt": "behavior-llava",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    # A task or source named "$x" is a name, not a formula.
-    "text.parse_math": False,
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "axes.linewidth": 0.8,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-}
+
+def _rc(palette: Palette) -> Any:
+    return {
+        "svg.hashsalt": "behavior-llava",
+        "svg.fonttype": "none",
+        "font.family": "DejaVu Sans",
+        "font.size": 9.5,
+        # A task or source named "$x" is a name, not a formula.
+        "text.parse_math": False,
+        "text.color": palette.ink,
+        "axes.edgecolor": palette.grid,
+        "axes.labelcolor": palette.muted,
+        "axes.linewidth": 0.8,
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What is drawn, and with which colors it is drawn when it is wanted.
+
+    Attributes:
+        name: unique on its page; letters, digits and hyphens are kept in ids and in names of files.
+        alt: what a reader who cannot see the chart is told.
+        draw: makes the figure anew.
+    """
+
+    name: str
+    alt: str
+    draw: Callable[[Palette], Figure]
+
+    def inline(self) -> str:
+        """An element to put inside a page that defines the palette's CSS variables."""
+        return _inline(self._saved(_STAND_INS, "svg").decode(), self.name, self.alt)
+
+    def svg(self) -> bytes:
+        """A file of its own, on white."""
+        text = self._saved(LIGHT, "svg").decode()
+        label = html.escape(_shown(self.alt, 1000))
+        # no DTD: a viewer need not know of an address outside
+        text = re.sub(r"<!DOCTYPE[^>]*>\s*", "", text)
+        text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+        text = re.sub(
+            r"(<svg [^>]*)>", lambda tag: f'{tag[1]} role="img">\n<title>{label}</title>', text, count=1
+        )
+        return text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif").encode()
+
+    def png(self) -> bytes:
+        """A picture, on white."""
+        return self._saved(LIGHT, "png")
+
+    def _saved(self, palette: Palette, form: str) -> bytes:
+        buffer = io.BytesIO()
+        with mpl.rc_context(_rc(palette)), warnings.catch_warnings():
+            # Names may be in any script; the browser's fonts have the glyphs that matplotlib's lacks.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure = self.draw(palette)
+            FigureCanvasSVG(figure) if form == "svg" else FigureCanvasAgg(figure)
+            figure.savefig(
+                buffer,
+                format=form,
+                dpi=_PNG_DPI if form == "png" else "figure",
+                facecolor="none" if palette is _STAND_INS else palette.page,
+                bbox_inches="tight",
+                pad_inches=0.06,
+                metadata={"Date": None} if form == "svg" else {"Software": None},
+            )
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +246,7 @@ def arm_slot(arm: str) -> int:
     """Which CSS color slot an arm has: its place among the named arms, else a spare one fixed by its name."""
     if arm in NAMED_ARMS:
         return NAMED_ARMS.index(arm)
-    return len(NAMED_ARMS) + sum(arm.encode()) % (len(_ARM_SLOTS) - len(NAMED_ARMS))
+    return len(NAMED_ARMS) + sum(arm.encode()) % (_NUM_ARMS - len(NAMED_ARMS))
 
 
 def arm_mark(arm: str) -> str:
@@ -118,7 +260,7 @@ def radar(
     *,
     name: str,
     alt: str,
-) -> str | None:
+) -> Chart | None:
     """Arms over tasks, one spoke a task, on one common scale.
 
     Args:
@@ -128,14 +270,15 @@ def radar(
         alt: what a reader who cannot see the chart is told.
 
     Returns:
-        The SVG; None with fewer than three tasks.
+        The chart; None with fewer than three tasks.
     """
     tasks = sorted({task for by in values.values() for task in by})
     known = [one for by in values.values() for one in by.values() if one is not None]
     if len(tasks) < _MIN_SPOKES or not known:
         return None
     angles = [2 * math.pi * spoke / len(tasks) for spoke in range(len(tasks))]
-    with mpl.rc_context(_RC):
+
+    def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 5.6))
         axes = figure.add_subplot(projection="polar")
         assert isinstance(axes, PolarAxes)
@@ -153,14 +296,20 @@ def radar(
             at = chance.get(task)
             if at is not None:
                 width = 0.22 / max(0.15, at - floor) * 0.18
-                axes.plot([angle - width, angle + width], [at, at], color=_INK, linewidth=1.6, zorder=2)
+                axes.plot(
+                    [angle - width, angle + width], [at, at], color=palette.ink, linewidth=1.6, zorder=2
+                )
         # The arm the page is about goes on top.
         for arm in sorted(values, key=lambda name: name == "behavior"):
-            _polygon(axes, arm, [*zip(angles, (values[arm].get(task) for task in tasks), strict=True)])
-        return _svg(figure, name, alt)
+            _polygon(
+                axes, palette, arm, [*zip(angles, (values[arm].get(task) for task in tasks), strict=True)]
+            )
+        return figure
+
+    return Chart(name, alt, draw)
 
 
-def forest(differences: Sequence[Difference], *, name: str, alt: str) -> str | None:
+def forest(differences: Sequence[Difference], *, name: str, alt: str) -> Chart | None:
     """Paired differences with their 95 % intervals around a line at 0; None where nothing is defined.
 
     An interval that does not touch 0 has a filled mark. An undefined difference keeps its row and says so.
@@ -170,16 +319,17 @@ def forest(differences: Sequence[Difference], *, name: str, alt: str) -> str | N
     tasks = list(dict.fromkeys(one.task for one in differences))
     arms = list(dict.fromkeys(one.against for one in differences))
     step = 0.62 / max(1, len(arms))
-    with mpl.rc_context(_RC):
+
+    def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 0.9 + 0.2 * len(tasks) * (1 + len(arms))))
         axes = figure.add_subplot()
-        axes.axvline(0, color=_INK, linewidth=1.1, zorder=1)
+        axes.axvline(0, color=palette.ink, linewidth=1.1, zorder=1)
         for one in differences:
             y = tasks.index(one.task) + (arms.index(one.against) - (len(arms) - 1) / 2) * step
-            color = _ARM_SLOTS[arm_slot(one.against)]
+            color = palette.arms[arm_slot(one.against)]
             if one.value is None:
                 axes.annotate(
-                    "undefined", (0, y), (4, 0), textcoords="offset points", va="center", color=_MUTED
+                    "undefined", (0, y), (4, 0), textcoords="offset points", va="center", color=palette.muted
                 )
                 continue
             is_clear = one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
@@ -193,17 +343,19 @@ def forest(differences: Sequence[Difference], *, name: str, alt: str) -> str | N
                 marker=_MARKERS.get(one.against, "P"),
                 markersize=6.5,
                 color=color,
-                markerfacecolor=color if is_clear else _PAGE,
+                markerfacecolor=color if is_clear else palette.page,
                 markeredgewidth=1.5,
                 zorder=3,
             )
         axes.set_yticks(range(len(tasks)), [_shown(task, 34) for task in tasks])
-        axes.tick_params(axis="y", length=0, labelcolor=_INK)
+        axes.tick_params(axis="y", length=0, labelcolor=palette.ink)
         axes.set_ylim(len(tasks) - 0.45, -0.55)
         axes.set_xlabel("difference in points")
         axes.grid(axis="x")
         _bare(axes)
-        return _svg(figure, name, alt)
+        return figure
+
+    return Chart(name, alt, draw)
 
 
 def loss_curves(
@@ -212,7 +364,7 @@ def loss_curves(
     name: str,
     alt: str,
     measured: str = "loss (nats a token)",
-) -> str | None:
+) -> Chart | None:
     """Training loss, or what else was `measured`, over steps, one line an arm and seed; None where there are
     no steps.
 
@@ -220,7 +372,8 @@ def loss_curves(
     """
     if not any(losses.values()):
         return None
-    with mpl.rc_context(_RC):
+
+    def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 3.3))
         axes = figure.add_subplot()
         for arm, seed in sorted(losses):
@@ -231,7 +384,7 @@ def loss_curves(
             axes.plot(
                 steps,
                 values,
-                color=_ARM_SLOTS[arm_slot(arm)],
+                color=palette.arms[arm_slot(arm)],
                 linestyle=_DASHES.get(arm, "-"),
                 linewidth=2.2 if arm == "behavior" else 1.5,
                 marker="o" if len(steps) == 1 else "",
@@ -241,30 +394,161 @@ def loss_curves(
         axes.set_ylabel(_shown(measured, 40))
         axes.grid(axis="y")
         _bare(axes)
-        return _svg(figure, name, alt)
+        return figure
+
+    return Chart(name, alt, draw)
 
 
-def funnel(stages: Sequence[Stage], *, name: str, alt: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One field of a heat map.
+
+    Attributes:
+        lines: what it says.
+        strength: -1 (as bad as the worst) to 1; None where undefined.
+        is_clear: whether its interval excludes 0.
+    """
+
+    lines: Sequence[str]
+    strength: float | None
+    is_clear: bool
+
+
+def heat_map(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Mapping[tuple[str, str], Cell],
+    *,
+    name: str,
+    alt: str,
+) -> Chart | None:
+    """Fields of text, green where better and red where worse; None where nothing is defined.
+
+    Args:
+        rows, columns: their names, in order.
+        cells: (row, column) -> the field; an absent one says "not run".
+        name: unique on the page.
+        alt: what a reader who cannot see the chart is told.
+    """
+    if not any(cell.strength is not None for cell in cells.values()):
+        return None
+
+    def draw(palette: Palette) -> Figure:
+        figure = Figure(figsize=(2.1 + 1.22 * len(columns), 0.75 + 0.46 * len(rows)))
+        axes = figure.add_subplot()
+        for y, row in enumerate(rows):
+            for x, column in enumerate(columns):
+                cell = cells.get((row, column), Cell(("not run",), None, is_clear=False))
+                strength = max(-1.0, min(1.0, cell.strength or 0.0))
+                color = palette.good if strength > 0 else palette.bad
+                box = {"alpha": _STRONGEST * abs(strength), "facecolor": color, "edgecolor": "none"}
+                axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, **box))
+                axes.text(
+                    x,
+                    y,
+                    "\n".join(_shown(line, 22) for line in cell.lines),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    fontweight="bold" if cell.is_clear else "normal",
+                )
+        axes.set_xticks(range(len(columns)), [_folded(column) for column in columns])
+        axes.set_yticks(range(len(rows)), [_shown(row, 34) for row in rows])
+        axes.tick_params(axis="both", length=0, labelcolor=palette.ink)
+        axes.tick_params(axis="x", labeltop=True, labelbottom=False, labelsize=8.5)
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        _bare(axes)
+        axes.spines["bottom"].set_visible(False)
+        return figure
+
+    return Chart(name, alt, draw)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A point of a learning curve; None where undefined."""
+
+    share: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[Measured]], chance: float | None, *, name: str, alt: str, measured: str
+) -> Chart | None:
+    """A score over the share of labels learned from, one line an arm, with its intervals; None where no arm
+    has two shares.
+
+    Args:
+        curves: arm -> its points, by ascending share (0..1).
+        chance: the guesser's value, a dotted line; None draws none.
+        name: unique on the page.
+        alt: what a reader who cannot see the chart is told.
+        measured: what the score is.
+    """
+    shares = sorted({point.share for points in curves.values() for point in points})
+    if not any(len(points) > 1 for points in curves.values()):
+        return None
+    nudge = 0.006 * (shares[-1] - shares[0])
+
+    def draw(palette: Palette) -> Figure:
+        figure = Figure(figsize=(7.4, 3.3))
+        axes = figure.add_subplot()
+        if chance is not None:
+            axes.axhline(chance, color=palette.muted, linewidth=1, linestyle=(0, (1, 2)))
+        for place, (arm, points) in enumerate(curves.items()):
+            # side by side, so that one interval does not hide another
+            at = [point.share + (place - (len(curves) - 1) / 2) * nudge for point in points]
+            color = palette.arms[arm_slot(arm)]
+            values = [math.nan if point.value is None else point.value for point in points]
+            for x, point in zip(at, points, strict=True):
+                if point.low is not None and point.high is not None:
+                    axes.plot([x, x], [point.low, point.high], color=color, linewidth=1.2, alpha=0.7)
+            axes.plot(
+                at,
+                values,
+                color=color,
+                linestyle=_DASHES.get(arm, "-"),
+                linewidth=2.2 if arm == "behavior" else 1.5,
+                marker=_MARKERS.get(arm, "P"),
+                markersize=5,
+            )
+        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axes.set_xlabel("share of the task's labels learned from")
+        axes.set_ylabel(_shown(measured, 40))
+        axes.grid(axis="y")
+        _bare(axes)
+        return figure
+
+    return Chart(name, alt, draw)
+
+
+def funnel(stages: Sequence[Stage], *, name: str, alt: str) -> Chart | None:
     """What every filter left, as bars from the same zero; None where there is nothing to show."""
     if not stages:
         return None
-    with mpl.rc_context(_RC):
+
+    def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 0.35 + 0.27 * len(stages)))
         axes = figure.add_subplot()
         kept = [stage.kept for stage in stages]
-        axes.barh(range(len(stages)), kept, height=0.66, color=_ARM_SLOTS[arm_slot("behavior")], alpha=0.85)
+        axes.barh(range(len(stages)), kept, height=0.66, color=palette.arms[arm_slot("behavior")], alpha=0.85)
         for row, stage in enumerate(stages):
             share = f" · {100 * stage.kept / kept[0]:.0f} %" if row and kept[0] else ""
             axes.annotate(
                 f"{stage.kept:,}{share}", (stage.kept, row), (5, 0), textcoords="offset points", va="center"
             )
         axes.set_yticks(range(len(stages)), [_shown(stage.name, 34) for stage in stages])
-        axes.tick_params(axis="y", length=0, labelcolor=_INK)
+        axes.tick_params(axis="y", length=0, labelcolor=palette.ink)
         axes.set_xlim(0, max(1, *kept) * 1.22)
         axes.set_ylim(len(stages) - 0.4, -0.6)
         axes.set_xticks([])
         _bare(axes)
-        return _svg(figure, name, alt)
+        return figure
+
+    return Chart(name, alt, draw)
 
 
 # ---- pieces ------------------------------------------------------------------------------------------------
@@ -286,8 +570,8 @@ def _spoke_names(axes: Axes, angles: Sequence[float], tasks: Sequence[str]) -> N
         )
 
 
-def _polygon(axes: Axes, arm: str, points: Sequence[tuple[float, float | None]]) -> None:
-    color = _ARM_SLOTS[arm_slot(arm)]
+def _polygon(axes: Axes, palette: Palette, arm: str, points: Sequence[tuple[float, float | None]]) -> None:
+    color = palette.arms[arm_slot(arm)]
     is_whole = all(value is not None for _, value in points)
     closed = [*points, points[0]]
     angles = [angle for angle, _ in closed]
@@ -313,21 +597,24 @@ def _bare(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def _folded(text: str) -> str:
+    """A name on two lines where it is long and has a place to break."""
+    clean = _shown(text, 34)
+    places = [place for place, letter in enumerate(clean) if letter in " _-"]
+    if len(clean) <= 15 or not places:
+        return _shown(clean, 18)
+    middle = min(places, key=lambda place: abs(place - len(clean) / 2))
+    return f"{_shown(clean[: middle + 1], 18)}\n{_shown(clean[middle + 1 :], 18)}"
+
+
 def _shown(text: str, longest: int) -> str:
     """A name as a chart can carry it: no control characters (they break XML), cut visibly when long."""
     clean = "".join(character if character.isprintable() else " " for character in text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
-def _svg(figure: Figure, name: str, alt: str) -> str:
+def _inline(text: str, name: str, alt: str) -> str:
     """The figure as an element to put inside a page: no prolog, no outside address, ids of its own."""
-    FigureCanvasSVG(figure)
-    buffer = io.StringIO()
-    with warnings.catch_warnings():
-        # Names may be in any script; the browser's fonts have the glyphs that matplotlib's lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.06, metadata={"Date": None})
-    text = buffer.getvalue()
     inside = text[text.index(">", text.index("<svg ")) + 1 :]
     # The style element would apply to the whole page; the metadata is addresses only.
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", inside, flags=re.S)

@@ -8,121 +8,33 @@ forbids scripts and requests to itself by a content security policy.
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image, ImageOps
 
-from behavior_llava.evaluation.metrics import named
-from behavior_llava.reporting import charts, tables
+from behavior_llava.reporting import breakdowns, charts, headline, lineage, tables, thumbnails
+from behavior_llava.reporting.content import (
+    BehaviorScore,
+    PageContent,
+    Picture,
+    SampleAnswer,
+    SampleRow,
+)
+from behavior_llava.reporting.figures import figures
+from behavior_llava.reporting.sheets import sheets
 
 FILE_NAME = "index.html"
 
-THUMBNAIL_PX = 160
-_JPEG_QUALITY = 82
 _LONGEST_ANSWER = 700
 
 _MINUTE_S, _HOUR_S = 60, 3600
 
-Picture = Path | bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleAnswer:
-    """What one arm said about a sample.
-
-    Attributes:
-        text: as generated, before parsing.
-        is_right: None where right and wrong do not apply (numbers, open text) or the answer is unparsed.
-        is_parsed: False where the task could not read the answer.
-    """
-
-    arm: str
-    text: str
-    is_right: bool | None = None
-    is_parsed: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleRow:
-    """One question with its medium and everybody's answers.
-
-    Attributes:
-        pictures: the image, or three to four frames of the video; files or encoded bytes. Empty for text.
-        context: the text the question was asked with; None where there was none.
-    """
-
-    task: str
-    sample_id: str
-    question: str
-    label: str
-    answers: Sequence[SampleAnswer]
-    pictures: Sequence[Picture] = ()
-    media_kind: Literal["image", "video"] | None = None
-    context: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BehaviorScore:
-    """How well an arm predicts behavior itself on held-out posts.
-
-    Attributes:
-        metric: in words, e.g. "R2 of likes/views".
-        baseline: what a constant (or the base model) reaches; None where there is none.
-    """
-
-    arm: str
-    metric: str
-    value: float | None
-    baseline: float | None
-    n: int
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageContent:
-    """Everything the page shows.
-
-    Attributes:
-        summary: the `summary.json` dict.
-        tasks: what `summarize` was given about the tasks.
-        config_text: the resolved run config, YAML.
-        survivors: source -> rows {filter, table, rows_in, kept, dropped, pooled}, in filter order.
-        faults: reason -> how many records or files could not be read.
-        losses: (arm, seed) -> (step, loss).
-        tracked: (arm, seed) -> (step, what was measured then by name; None where undefined).
-        agreement: shuffled: what is compared -> share or correlation left; None where undefined.
-        contamination: the facts of evaluation/contamination.py; empty where nobody looked.
-        costs: stage -> seconds of wall time.
-        synthetic: True when any medium or receiver was simulated.
-        opens_with: the setting shown before the others; None keeps the summary's order.
-        is_comparison: of several runs, whose arms are called "<run>/<arm>": no claim is made.
-    """
-
-    title: str
-    summary: Mapping[str, Any]
-    tasks: Mapping[str, Mapping[str, Any]]
-    config_text: str
-    survivors: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    faults: Mapping[str, int] = field(default_factory=dict)
-    losses: Mapping[tuple[str, int], Sequence[tuple[int, float]]] = field(default_factory=dict)
-    tracked: Mapping[tuple[str, int], Sequence[tuple[int, Mapping[str, float | None]]]] = field(
-        default_factory=dict
-    )
-    behavior_scores: Sequence[BehaviorScore] = ()
-    samples: Sequence[SampleRow] = ()
-    agreement: Mapping[str, float | None] = field(default_factory=dict)
-    contamination: Mapping[str, Any] = field(default_factory=dict)
-    costs: Mapping[str, float] = field(default_factory=dict)
-    synthetic: bool = False
-    notes: Sequence[str] = ()
-    opens_with: str | None = None
-    is_comparison: bool = False
+NO_GROUP = "Tasks in none of the paper's ten groups"
 
 
 def write_page(folder: Path, content: PageContent) -> Path:
@@ -136,9 +48,9 @@ def write_page(folder: Path, content: PageContent) -> Path:
     return path
 
 
-def render(content: PageContent) -> str:
-    """The page as text."""
-    environment = Environment(
+def environment() -> Environment:
+    """What every page of ours is made with: all values escaped, the palettes' colors as CSS."""
+    made = Environment(
         loader=PackageLoader("behavior_llava.reporting"),
         autoescape=True,
         # A name the template misspells must fail, not print nothing.
@@ -146,41 +58,90 @@ def render(content: PageContent) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(arm_slot=charts.arm_slot, arm_mark=charts.arm_mark)
-    content = replace(content, summary=_opened(content.summary, content.opens_with))
+    made.filters.update(arm_slot=charts.arm_slot, arm_mark=charts.arm_mark, gain=tables.gain)
+    made.globals.update(
+        light=Markup(charts.LIGHT.css()),
+        dark=Markup(charts.DARK.css()),
+        number=tables.number,
+        change=tables.change,
+        change_interval=tables.change_interval,
+    )
+    return made
+
+
+def render(content: PageContent) -> str:
+    """The page as text."""
+    content = replace(content, summary=opened(content.summary, content.opens_with))
     summary, tasks = content.summary, content.tasks
-    return environment.get_template("page.html.j2").render(
-        content=content,
-        is_synthetic=content.synthetic or bool(summary.get("synthetic")),
-        claims=[] if content.is_comparison else tables.claims(summary),
-        arms=[(arm, arm_words(arm)) for arm in summary["arms"]],
-        results=tables.result_tables(summary, tasks),
-        secondary=tables.result_tables(summary, tasks, primary=False),
-        groups=tables.group_tables(summary, tasks),
-        differences=tables.difference_tables(summary),
-        group_differences=tables.difference_tables(summary, groups=True),
-        contamination=tables.contamination_words(content.contamination),
-        contaminated=tables.contamination_tables(summary),
-        equivalence=tables.equivalence_lines(summary),
-        radars=[_radar(setting, content) for setting in _settings(summary)],
-        forests=[_forest(setting, content) for setting in _settings(summary)],
-        loss=_loss(content),
-        tracked=_tracked(content),
-        funnels=[
-            _funnel(number, name, rows) for number, (name, rows) in enumerate(content.survivors.items())
-        ],
-        behavior_scores=[_behavior_line(one) for one in content.behavior_scores],
-        samples=[_sample(one) for one in content.samples],
-        agreement=[
-            (tables.AGREEMENT_WORDS.get(name, name), tables.number(value))
-            for name, value in content.agreement.items()
-        ],
-        costs=[(stage, duration(seconds)) for stage, seconds in content.costs.items()],
-        total_cost=duration(sum(content.costs.values())),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            content=content,
+            is_synthetic=content.synthetic or bool(summary.get("synthetic")),
+            claims=[] if content.is_comparison else tables.claims(summary),
+            arms=[(arm, arm_words(arm)) for arm in summary["arms"]],
+            headlines=headline_tables(content),
+            results=_results(content),
+            secondary=tables.secondary_tables(summary, tasks),
+            groups=tables.group_tables(summary, tasks),
+            modalities=breakdowns.by_modality(summary),
+            ablations=breakdowns.ablations(summary),
+            differences=tables.difference_tables(summary),
+            group_differences=tables.difference_tables(summary, groups=True),
+            contamination=tables.contamination_words(content.contamination),
+            contaminated=tables.contamination_tables(summary),
+            equivalence=tables.equivalence_lines(summary),
+            figures=figures(content),
+            flow=lineage.flow(content.lineage),
+            steps=lineage.as_rows(content.lineage),
+            last_losses=[
+                (arm, seed, len(points), tables.number(points[-1][1]) if points else tables.UNDEFINED)
+                for (arm, seed), points in sorted(content.losses.items())
+            ],
+            behavior_scores=[_behavior_line(one) for one in content.behavior_scores],
+            samples=[sample_card(one) for one in content.samples],
+            agreement=[
+                (tables.AGREEMENT_WORDS.get(name, name), tables.number(value))
+                for name, value in content.agreement.items()
+            ],
+            costs=[(stage, duration(seconds)) for stage, seconds in content.costs.items()],
+            total_cost=duration(sum(content.costs.values())),
+            files={} if not content.has_files else {name: name for name in _names(content)},
+        )
     )
 
 
-def _opened(summary: Mapping[str, Any], setting: str | None) -> dict[str, Any]:
+def _results(content: PageContent) -> list[dict[str, Any]]:
+    """A table for each of the paper's groups, in its order, and one for all other tasks."""
+    order = [group.name for group in headline.groups()]
+    found = tables.result_tables(
+        content.summary, content.tasks, lambda task: headline.group_of(task) or NO_GROUP
+    )
+    return sorted(found, key=lambda one: order.index(one["name"]) if one["name"] in order else len(order))
+
+
+def _names(content: PageContent) -> list[str]:
+    """The tables that have files."""
+    return [one.name for one in sheets(content) if one.rows]
+
+
+def headline_tables(content: PageContent) -> list[dict[str, Any]]:
+    """The headline as a page shows it: one table for every way of asking, the paper's gain by task beside."""
+    found = []
+    for one in headline.headlines(content.summary, content.tasks):
+        # a run may say it is synthetic where its summary does not
+        has_paper = one.has_paper and not content.synthetic
+        papers = {
+            detail.task: headline.paper_task_gain(detail.task, one, content.tasks) if has_paper else None
+            for group in one.groups
+            for detail in group.details
+        }
+        found.append({"headline": one, "has_paper": has_paper, "papers": papers})
+    return found
+
+
+def opened(summary: Mapping[str, Any], setting: str | None) -> dict[str, Any]:
     """The summary with one setting's rows before the others'."""
     return {
         name: sorted(rows, key=lambda row: row["setting"] != setting)
@@ -201,6 +162,8 @@ def arm_words(arm: str) -> str:
     ):
         if arm.startswith(prefix):
             return words + arm.removeprefix(prefix).replace("_", " ")
+    if share := re.fullmatch(r"behavior_([\d.]+)pct", arm):
+        return f"behavior, from {share[1]} % of the posts"
     return tables.ARM_WORDS.get(arm, "no description given")
 
 
@@ -211,139 +174,6 @@ def duration(seconds: float) -> str:
     if seconds < _HOUR_S:
         return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
     return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
-
-
-# ---- charts ------------------------------------------------------------------------------------------------
-
-
-def _settings(summary: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(row["setting"] for row in summary["results"]))
-
-
-def _markup(svg: str | None) -> Markup | None:
-    """Our own charts only: `charts.py` escapes every name it draws."""
-    return None if svg is None else Markup(svg)
-
-
-def _radar(setting: str, content: PageContent) -> dict[str, Any]:
-    """One radar of a setting's primary pooled scores; tasks off the 0..1 scale are named, not squeezed in."""
-    summary = content.summary
-    rows = [
-        row
-        for row in summary["results"]
-        if row["setting"] == setting and row["primary"] and row["seed"] is None
-    ]
-    fits = [row for row in rows if _has_points(row)]
-    values = {
-        arm: {tables.contest_name(row): row["value"] for row in fits if row["arm"] == arm}
-        for arm in summary["arms"]
-        if any(row["arm"] == arm for row in fits)
-    }
-    chance = {tables.contest_name(row): row["chance"] for row in fits}
-    return {
-        "setting": setting,
-        "arms": list(values),
-        "left_out": sorted({tables.contest_name(row) for row in rows} - set(chance)),
-        "svg": _markup(
-            charts.radar(
-                values,
-                chance,
-                name=f"radar-{setting}",
-                alt=f"Radar chart of {len(values)} arms over {len(chance)} tasks, {setting}. "
-                "The table of results holds the same numbers.",
-            )
-        ),
-    }
-
-
-def _has_points(row: Mapping[str, Any]) -> bool:
-    """Whether the row's metric lives on the common 0..1 scale."""
-    return named(row["metric"]).point is not None
-
-
-def _forest(setting: str, content: PageContent) -> dict[str, Any]:
-    rows = [
-        row
-        for row in content.summary["differences"]
-        if row["setting"] == setting
-        and row["primary"]
-        and row["seed"] is None
-        and row["arm"] == "behavior"
-        and row["against"] in tables.CONTROLS
-    ]
-    fits = [row for row in rows if _has_points(row)]
-    points = [
-        charts.Difference(
-            tables.contest_name(row),
-            row["against"],
-            *(None if row[name] is None else 100 * row[name] for name in ("value", "low", "high")),
-        )
-        for row in fits
-    ]
-    return {
-        "setting": setting,
-        "arms": list(dict.fromkeys(row["against"] for row in fits)),
-        "left_out": sorted({tables.contest_name(row) for row in rows if not _has_points(row)}),
-        "svg": _markup(
-            charts.forest(
-                points,
-                name=f"forest-{setting}",
-                alt=f"Forest plot of {len(points)} paired differences of behavior to controls, {setting}. "
-                "The table of differences holds the same numbers.",
-            )
-        ),
-    }
-
-
-def _loss(content: PageContent) -> dict[str, Any]:
-    alt = f"Training loss over steps of {len(content.losses)} runs."
-    return {
-        "arms": list(dict.fromkeys(arm for arm, _ in sorted(content.losses))),
-        "svg": _markup(charts.loss_curves(content.losses, name="loss", alt=alt)),
-        "last": [
-            (arm, seed, len(points), tables.number(points[-1][1]) if points else tables.UNDEFINED)
-            for (arm, seed), points in sorted(content.losses.items())
-        ],
-    }
-
-
-def _tracked(content: PageContent) -> list[dict[str, Any]]:
-    """Everything that was measured while the arms trained: its name and its curves."""
-    names = dict.fromkeys(
-        name for steps in content.tracked.values() for _, values in steps for name in values
-    )
-    found = []
-    for number, name in enumerate(names):
-        curves = {
-            cell: [(step, values[name]) for step, values in steps if name in values]
-            for cell, steps in content.tracked.items()
-            if any(name in values for _, values in steps)
-        }
-        svg = charts.loss_curves(
-            curves, name=f"tracked-{number}", alt=f"{name} over the steps of training.", measured=name
-        )
-        arms = list(dict.fromkeys(arm for arm, _ in sorted(curves)))
-        found.append({"name": name, "arms": arms, "svg": _markup(svg)})
-    return found
-
-
-def _funnel(position: int, source: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A source's survivors: a bar chart for each table, and the rows themselves."""
-    drawn = []
-    for table in dict.fromkeys(row["table"] for row in rows):
-        own = [row for row in rows if row["table"] == table]
-        stages = [
-            charts.Stage("collected", own[0]["rows_in"]),
-            *(charts.Stage(r["filter"], r["kept"]) for r in own),
-        ]
-        alt = f"Bars of the {table} of {source} left after each of {len(own)} filters: "
-        svg = charts.funnel(
-            stages,
-            name=f"funnel-{position}-{table}",
-            alt=alt + f"{stages[0].kept} collected, {stages[-1].kept} left. The table holds every number.",
-        )
-        drawn.append({"table": table, "svg": _markup(svg)})
-    return {"source": source, "charts": drawn, "rows": list(rows)}
 
 
 # ---- samples and small tables ------------------------------------------------------------------------------
@@ -360,7 +190,8 @@ def _behavior_line(score: BehaviorScore) -> dict[str, Any]:
     }
 
 
-def _sample(row: SampleRow) -> dict[str, Any]:
+def sample_card(row: SampleRow) -> dict[str, Any]:
+    """A sample as a page shows it: thumbnails inside it, texts cut to a length."""
     return {
         "row": row,
         "pictures": [_thumbnail(picture) for picture in row.pictures],
@@ -386,15 +217,8 @@ def _cut(text: str) -> str:
 
 def _thumbnail(picture: Picture) -> dict[str, Any]:
     """A small JPEG as a data: address; a picture that cannot be read says why instead."""
-    try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
-            # Draft mode first: a 12-megapixel photo need not be decoded in full for a thumbnail.
-            opened.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
-            small = ImageOps.exif_transpose(opened).convert("RGB")
-        small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return {"uri": None, "fault": type(error).__name__, "width": 0, "height": 0}
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    small = thumbnails.small(picture)
+    if isinstance(small, str):
+        return {"uri": None, "fault": small, "width": 0, "height": 0}
+    uri = "data:image/jpeg;base64," + base64.b64encode(thumbnails.jpeg(small)).decode("ascii")
     return {"uri": uri, "fault": None, "width": small.width, "height": small.height}

@@ -1,38 +1,57 @@
-"""Finished stages to the report: summary.json and one page.
+"""Finished stages to the report: summary.json, the page, the sample browser, and files of charts and tables.
 
-Called by stages.py's report stage with everything it shows; reads nothing but predictions and the media of
-sample rows.
+Called by stages.py's report stage with everything it shows; reads nothing but predictions, model cards and
+media.
+
+    index.html      the page, whole in itself          samples.html, samples/  every answer, to be browsed
+    summary.json    its numbers                        charts/, tables/, cards/
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from behavior_llava.core.config import Config
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.progress import progress
 from behavior_llava.core.schema import Media
-from behavior_llava.evaluation import metrics, summary
-from behavior_llava.reporting.page import BehaviorScore, PageContent, SampleAnswer, SampleRow, write_page
+from behavior_llava.evaluation import summary
+from behavior_llava.reporting import exports, samples
+from behavior_llava.reporting.content import BehaviorScore, PageContent, SampleAnswer, SampleRow
+from behavior_llava.reporting.figures import figures
+from behavior_llava.reporting.lineage import Step
+from behavior_llava.reporting.page import write_page
+from behavior_llava.reporting.sheets import sheets
+from behavior_llava.training import model_card
+
+SUMMARY, CARDS = "summary.json", "cards"
+FORMAT = 2
+"""Of the files of a report; a report of another is written again."""
+
+_FRAMES = 4
 
 
 class ReportConfig(Config):
     """What the report computes and shows.
 
     Attributes:
-        samples: sample rows a task.
+        samples: sample rows a task on the page itself.
+        browse: samples in the sample browser at most; of more, evenly many are left out, and it says so. A
+            million makes a gigabyte.
     """
 
     statistics: summary.Config = summary.Config()
-    samples: int = 6
+    samples: int = Field(default=1, ge=0)
+    browse: int = Field(default=100_000, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +65,8 @@ class Material:
         media: (task, sample id) -> the media shown.
         primary: the setting the page opens with, and that of the sample rows.
         contaminated: task name -> samples that stand in training data; contamination: what was compared.
+        lineage: the run's finished stages, as the data went.
+        cards: arm -> the model card of its first seed, for arms that have one.
     """
 
     title: str
@@ -67,11 +88,13 @@ class Material:
     costs: Mapping[str, float]
     synthetic: bool
     notes: Sequence[str]
+    lineage: Sequence[Step] = ()
+    cards: Mapping[str, Path] = field(default_factory=dict)
 
 
 def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, Any]:
-    """Writes summary.json and index.html to `folder`; returns the numbers of rows for the manifest."""
-    table = pa.concat_tables([pq.read_table(path) for path in material.predictions])
+    """Writes the whole report to `folder`; returns the numbers of rows for the manifest."""
+    table = predictions(material.predictions)
     with progress("statistics", None) as advance:
         result = summary.summarize(
             table,
@@ -82,8 +105,46 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
             contaminated=material.contaminated,
         )
         advance()
-    (folder / "summary.json").write_text(summary.to_json(result), encoding="utf-8")
-    content = PageContent(
+    (folder / SUMMARY).write_text(summary.to_json(result), encoding="utf-8")
+    browsed = samples.Browsed(
+        title=material.title,
+        table=table,
+        arms=material.arms,
+        question=lambda task, sample: _question(material, task, sample),
+        look=lambda task, sample, _: _look(material, task, sample),
+        most=config.browse,
+        synthetic=material.synthetic,
+    )
+    with progress("samples", None) as advance:
+        num_browsable = samples.write(browsed, folder)
+        advance()
+    shown = content(material, result, table, config)
+    write_files(replace(shown, num_browsable=num_browsable, has_files=True), folder)
+    _write_cards(material, result, folder / CARDS)
+    return {
+        "results": len(result["results"]),
+        "differences": len(result["differences"]),
+        "samples": num_browsable,
+    }
+
+
+def predictions(files: Sequence[Path]) -> pa.Table:
+    """The rows of several files of predictions; a column that an earlier version lacks is null."""
+    return pa.concat_tables([pq.read_table(path) for path in files], promote_options="default")
+
+
+def write_files(shown: PageContent, folder: Path) -> Path:
+    """The page, with its charts and tables as files beside it; returns the page's path."""
+    exports.write_charts(figures(shown).charts(), folder)
+    exports.write_tables(sheets(shown), folder)
+    return write_page(folder, shown)
+
+
+def content(
+    material: Material, result: Mapping[str, Any], table: pa.Table, config: ReportConfig
+) -> PageContent:
+    """What the pages show: the summary with what the run's stages left."""
+    return PageContent(
         title=material.title,
         summary=result,
         tasks=material.tasks,
@@ -100,9 +161,44 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
         synthetic=material.synthetic,
         notes=material.notes,
         opens_with=material.primary,
+        lineage=material.lineage,
     )
-    write_page(folder, content)
-    return {"results": len(result["results"]), "differences": len(result["differences"])}
+
+
+def _write_cards(material: Material, result: Mapping[str, Any], folder: Path) -> None:
+    """Every arm's model card with its results; the model's own folder stays as it was trained."""
+    if material.cards:
+        folder.mkdir(exist_ok=True)
+    for arm, path in material.cards.items():
+        rows = [row for row in result["results"] if row["arm"] == arm and row["seed"] is None]
+        told = model_card.with_results(
+            path.read_text(encoding="utf-8"),
+            f"{material.title}: {arm}",
+            [row for row in rows if row["primary"]],
+            is_synthetic=material.synthetic,
+        )
+        (folder / f"{arm}.md").write_text(told, encoding="utf-8")
+
+
+def _question(material: Material, task: str, sample_id: str) -> str:
+    return material.questions.get(f"{task}:{sample_id}", material.questions[task])
+
+
+def _look(material: Material, task: str, sample_id: str) -> samples.Look | None:
+    media = material.media.get((task, sample_id))
+    if media is None:
+        return None
+    return samples.Look(
+        key=json.dumps(media.seen), kind=media.kind, pictures=lambda: _pictures(material.store, media)
+    )
+
+
+def _pictures(store: FrameStore, media: Media) -> list[Path]:
+    """The image, or up to four frames of the film, spread over it."""
+    if media.kind == "image":
+        return [Path(media.path)]
+    files = store.frame_files(media)
+    return files[:: -(-len(files) // _FRAMES)]
 
 
 _METRICS = {"r2": "R²", "spearman": "rank correlation"}
@@ -134,39 +230,34 @@ def _samples(material: Material, table: pa.Table, most: int) -> list[SampleRow]:
     """The first samples of every task in its primary setting, with every arm's answer, of the first seed."""
     seed = min(table["seed"].to_pylist())
     rows = table.filter((pc.field("seed") == seed) & (pc.field("setting") == material.primary)).to_pylist()
+    # of every task the first `most`, spread over its samples
     by_task: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         if row["primary"]:
             by_task.setdefault(row["task"], {}).setdefault(row["sample_id"], []).append(row)
     found = []
-    for task, samples in sorted(by_task.items()):
-        for sample_id in sorted(samples)[:: max(1, len(samples) // max(most, 1))][:most]:
-            found.append(_sample(material, task, sample_id, samples[sample_id]))
+    for task, of_task in sorted(by_task.items()):
+        for sample_id in sorted(of_task)[:: max(1, len(of_task) // max(most, 1))][:most]:
+            found.append(_sample(material, task, sample_id, of_task[sample_id]))
     return found
 
 
 def _sample(material: Material, task: str, sample_id: str, rows: Sequence[Mapping[str, Any]]) -> SampleRow:
     media = material.media.get((task, sample_id))
-    has_hits = metrics.named(material.tasks[task]["metric"]).name == "accuracy"
     answers = []
     for row in sorted(rows, key=lambda row: material.arms.index(row["arm"])):
-        parsed = row["prediction"] is not None
-        is_right = None
-        if has_hits and parsed:
-            right = metrics.named("accuracy").score(
-                [json.loads(row["prediction"])], [json.loads(row["label"])]
-            )
-            is_right = right == 1
+        letter = samples.verdict(row)
         text = row["answer"] if row["context"] is None else f"{row['context']}\n→ {row['answer']}"
-        answers.append(SampleAnswer(arm=row["arm"], text=text, is_right=is_right, is_parsed=parsed))
-    pictures: list[Path] = []
-    if media is not None:
-        pictures = [Path(media.path)] if media.kind == "image" else material.store.frame_files(media)[:4]
+        is_right = {samples.RIGHT: True, samples.WRONG: False}.get(letter)
+        answers.append(
+            SampleAnswer(arm=row["arm"], text=text, is_right=is_right, is_parsed=letter != samples.UNPARSED)
+        )
+    pictures = [] if media is None else _pictures(material.store, media)
     return SampleRow(
         task=task,
         sample_id=sample_id,
-        question=material.questions.get(f"{task}:{sample_id}", material.questions[task]),
-        label=str(json.loads(rows[0]["label"])),
+        question=_question(material, task, sample_id),
+        label=samples.label_words(rows[0]["label"]),
         answers=answers,
         pictures=pictures,
         media_kind=None if media is None else media.kind,

@@ -10,7 +10,7 @@ as an empty cell.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,28 +160,53 @@ def interval_sign(row: Mapping[str, Any]) -> int:
 
 def contest_name(row: Mapping[str, Any]) -> str:
     """The task's name, with whatever sets this comparison apart from the task's usual one."""
+    extra = _extra(row["label_fraction"], row["shots"])
+    return f"{row['task']} ({extra})" if extra else row["task"]
+
+
+def variant_name(setting: str, label_fraction: float | None, shots: int) -> str:
+    """A way of asking: the setting, the share of labels learned from, and how many were shown first."""
+    extra = _extra(label_fraction, shots)
+    return f"{setting}, {extra}" if extra else setting
+
+
+def _extra(label_fraction: float | None, shots: int) -> str:
     extra = []
-    if row["label_fraction"] is not None:
-        extra.append(f"{100 * row['label_fraction']:g} % of labels")
-    if row["shots"]:
-        extra.append(f"{row['shots']}-shot")
-    return f"{row['task']} ({', '.join(extra)})" if extra else row["task"]
+    if label_fraction is not None:
+        extra.append(f"{100 * label_fraction:g} % of labels")
+    if shots:
+        extra.append(f"{shots}-shot")
+    return ", ".join(extra)
 
 
 # ---- rows of text ------------------------------------------------------------------------------------------
 
 
 def result_tables(
-    summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], *, primary: bool = True
+    summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]], by: Callable[[str], str]
 ) -> list[dict[str, Any]]:
-    """One table a setting: a line a comparison, a cell an arm, chance and majority beside them.
+    """Primary scores, one table for all tasks that `by` gives one name: a line a comparison, a cell an arm,
+    chance and majority beside them.
 
-    Each line: task, scoring, metric, modality, n, clusters, coverage, chance, majority, published, cells, and
-    seeds (one list of cells a seed).
+    Each line: task, setting, scoring, metric, modality, n, clusters, coverage, chance, majority, published,
+    cells, and seeds (one list of cells a seed).
     """
-    chosen = [row for row in summary["results"] if row["primary"] is primary]
+    chosen = [row for row in summary["results"] if row["primary"]]
+    arms = list(summary["arms"])
     return [
-        {"setting": setting, "arms": list(summary["arms"]), "lines": _lines(rows, summary["arms"], tasks)}
+        {"name": name, "arms": arms, "lines": _lines(rows, arms, tasks)}
+        for name, rows in _by(chosen, lambda row: by(row["task"]))
+    ]
+
+
+def secondary_tables(
+    summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Like `result_tables`, of scores that no claim is made of; one table a setting."""
+    chosen = [row for row in summary["results"] if not row["primary"]]
+    arms = list(summary["arms"])
+    return [
+        {"setting": setting, "arms": arms, "lines": _lines(rows, arms, tasks)}
         for setting, rows in _by(chosen, lambda row: row["setting"])
     ]
 
@@ -260,7 +285,8 @@ def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> list[dict[str, Any]]:
     """One table a setting of the pooled primary differences; each line knows on which side of 0 it is.
 
-    `lines` are those against the controls; `others` (base, ceiling, ablations) put them in proportion.
+    `lines` are those of behavior, and of the placebo, against the controls; `others` (base, ceiling,
+    ablations, other runs) put them in proportion.
     """
     source = summary.get("group_differences", ()) if groups else summary["differences"]
     chosen = [row for row in source if row["primary"]]
@@ -278,11 +304,17 @@ def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> li
         tables.append(
             {
                 "setting": setting,
-                "lines": [line for line in lines if line["against"] in CONTROLS],
-                "others": [line for line in lines if line["against"] not in CONTROLS],
+                "lines": [line for line in lines if _is_of_controls(line)],
+                "others": [line for line in lines if not _is_of_controls(line)],
             }
         )
     return tables
+
+
+def _is_of_controls(line: Mapping[str, Any]) -> bool:
+    run, _, arm = line["arm"].rpartition("/")
+    run_against, _, against = line["against"].rpartition("/")
+    return run == run_against and arm in ("behavior", "shuffled") and against in CONTROLS
 
 
 def equivalence_lines(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -313,13 +345,16 @@ def _lines(
     rows: Sequence[Mapping[str, Any]], arms: Sequence[str], tasks: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     lines = []
-    for _, same in _by(rows, lambda row: (row["benchmark"], contest_name(row), row["scoring"])):
+    for _, same in _by(
+        rows, lambda row: (row["benchmark"], contest_name(row), row["setting"], row["scoring"])
+    ):
         first = same[0]
         task = tasks.get(first["task"], {})
         seeds = sorted({row["seed"] for row in same if row["seed"] is not None})
         lines.append(
             {
                 "task": contest_name(first),
+                "setting": first["setting"],
                 "benchmark": first["benchmark"],
                 "scoring": first["scoring"],
                 "metric": first["metric"],
@@ -431,6 +466,26 @@ def signed(value: float | None) -> str:
     if value is None:
         return UNDEFINED
     return ("\u2212" if value < 0 else "+") + number(abs(value))
+
+
+def change(value: float | None) -> str:
+    """A signed number at a length that fits a cell: two decimals below 1, one above."""
+    if value is None:
+        return UNDEFINED
+    text = f"{abs(value):.2f}" if abs(value) < 1 else f"{abs(value):.1f}"
+    return ("\u2212" if value < 0 else "+") + text
+
+
+def change_interval(low: float | None, high: float | None) -> str:
+    """An interval in the form of `change`; "no interval" where it is undefined."""
+    return "no interval" if low is None or high is None else f"[{change(low)}, {change(high)}]"
+
+
+def gain(share: float | None) -> str:
+    """A relative gain as a signed percentage; "undefined" for None."""
+    if share is None:
+        return UNDEFINED
+    return f"{chr(0x2212) if share < 0 else '+'}{100 * abs(share):.1f} %"
 
 
 def bracket(low: float | None, high: float | None, *, signs: bool = False) -> str:

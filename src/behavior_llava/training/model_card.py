@@ -7,7 +7,8 @@ stages.py when a model is finished.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ import yaml
 
 CARD = "README.md"
 UNKNOWN = "unknown"
+
+_ASKED = ("setting", "label_fraction", "shots")
+_ON_A_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+"""A hub's header may name only what can be found there: owner/name."""
 
 _SYNTHETIC = (
     "**It has learned from synthetic data.** The sandbox makes its pictures, its viewers and what they do, "
@@ -91,14 +96,16 @@ def write(folder: Path, facts: Facts) -> Path:
 
 def text(facts: Facts) -> str:
     """The card: a header in YAML, as model hubs read it, then Markdown."""
-    header = {
-        "base_model": facts.base_model,
+    header: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
         "license": facts.license or UNKNOWN,
-        "datasets": [data.name for data in facts.data],
         "tags": ["behavior-llava", facts.arm],
     }
+    if _ON_A_HUB.fullmatch(facts.base_model):
+        header["base_model"] = facts.base_model
+    if found := [data.name for data in facts.data if _ON_A_HUB.fullmatch(data.name)]:
+        header["datasets"] = found
     synthetic = [data.name for data in facts.data if data.is_synthetic]
     said = ", ".join(facts.behaviors) if facts.behaviors else "none"
     parts = [
@@ -132,6 +139,62 @@ def text(facts: Facts) -> str:
         f"Weights: `{facts.weights_hash}`",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def with_results(card: str, name: str, rows: Sequence[Mapping[str, Any]], *, is_synthetic: bool) -> str:
+    """A card with what its model scores: in its header, as model hubs read it, and as a table at its end.
+
+    Args:
+        card: the text as `text` makes it.
+        name: of the model.
+        rows: result rows of summary.json, pooled over seeds. One without a value is in the table alone.
+        is_synthetic: whether the benchmarks were stand-ins, which is then said wherever one is named.
+    """
+    from huggingface_hub import EvalResult, ModelCard
+
+    beside = " (synthetic stand-in)" if is_synthetic else ""
+    read = ModelCard(card, ignore_metadata_errors=False)
+    results = [
+        EvalResult(
+            task_type="image-text-to-text",
+            task_name=f"{row['task']}, {row['setting']}",
+            dataset_type=row["task"],
+            dataset_name=f"{row['benchmark']}{beside}",
+            dataset_args={name: row[name] for name in _ASKED if row[name] is not None},
+            metric_type=row["metric"],
+            metric_name=f"{row['metric']}, mean of the seeds",
+            metric_value=row["value"],
+            metric_args={"low95": row["low"], "high95": row["high"], "n": row["n"], "chance": row["chance"]},
+            source_name="the report of its run",
+            source_url="../index.html",
+        )
+        for row in rows
+        if row["value"] is not None
+    ]
+    if results:
+        read.data.model_name = name
+        read.data.eval_results = results
+    table = _table(
+        ("task", "setting", "metric", "value", "95 % interval", "chance", "n"),
+        [
+            (
+                f"{row['task']}{beside}",
+                ", ".join(str(row[key]) for key in _ASKED if row[key]),
+                row["metric"],
+                _number(row["value"]),
+                f"{_number(row['low'])} to {_number(row['high'])}",
+                _number(row["chance"]),
+                f"{row['n']:,}",
+            )
+            for row in rows
+        ],
+    )
+    told = f"## Results\n\n{table or 'It was not evaluated.'}\n"
+    return f"{read.content.rstrip()}\n\n{told}"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
