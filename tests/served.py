@@ -9,7 +9,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,11 +26,14 @@ HOW = frozenset({"X-Drip", "X-Drip-Head", "X-Reset"})
 class Server:
     """Answers as its `script` says: (status, headers, body) or a body alone, for the n-th request.
 
+    A body that is a generator of bytes is sent piece by piece as it gives them, and the connection closed;
+    where the client goes away, the generator is closed.
+
     Three headers are not sent but say how: X-Drip sends the body byte by byte, X-Drip-Head everything, and
     X-Reset breaks the connection in the middle of the body.
     """
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: C901 - a handler of requests inside
         self.script: Callable[[int, dict[str, Any]], Any] = lambda number, asked: reply("a cat")
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -57,6 +60,9 @@ class Server:
                     with lock:
                         outer.under_way -= 1
                 status, headers, body = answer if isinstance(answer, tuple) else (200, {}, answer)
+                if isinstance(body, Generator):
+                    self.send_pieces(status, body)
+                    return
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 shown = {name: value for name, value in headers.items() if name not in HOW}
                 head = "".join(
@@ -77,6 +83,15 @@ class Server:
                     self.send(content, drips="X-Drip" in headers or "X-Drip-Head" in headers)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client went away, as some tests want
+
+            def send_pieces(self, status: int, pieces: Generator[bytes, None, None]) -> None:
+                self.close_connection = True
+                try:
+                    self.wfile.write(f"HTTP/1.1 {status} So\r\nConnection: close\r\n\r\n".encode())
+                    for piece in pieces:
+                        self.wfile.write(piece)
+                except (BrokenPipeError, ConnectionResetError):
+                    pieces.close()
 
             def send(self, content: bytes, *, drips: bool) -> None:
                 if not drips:

@@ -399,6 +399,69 @@ def _site(
     console.print(f"[bold]The project page is at[/bold] {page}", soft_wrap=True)
 
 
+@app.command()
+def serve(  # noqa: PLR0913 - one option a limit
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="A run's folder, a model's folder or a hub name."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Listens here; others than 127.0.0.1 need a reverse proxy.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="An OpenAI-compatible server in place of TARGET.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --endpoint: the model's name there.")] = None,
+    key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The environment variable that holds its key.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Words in which a model is asked that does not tell its own.")
+    ] = None,
+    taught: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --endpoint: the model's folder, which tells how it speaks."),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where opted-in dialogues go; without it none do.")
+    ] = None,
+    max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Of an uploaded file.")] = 50,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = 60.0,
+    per_minute: Annotated[int, typer.Option(min=1, help="Uploads and questions of a visitor.")] = 20,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 20,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 200,
+) -> None:
+    """A page to chat with a model, see the audience it predicts, and compare it with the controls."""
+    if (target is None) == (endpoint is None):
+        raise UserError("give a run, a model, or --endpoint URL --model NAME", remedy="one of them")
+    if (endpoint is None) != (model is None) or (endpoint is None and (key_env or taught)):
+        raise UserError(
+            "--model, --key-env and --taught belong to --endpoint", remedy="give --endpoint URL --model NAME"
+        )
+    from transformers.utils import logging as transformers_logging
+
+    from behavior_llava.core.config import build
+    from behavior_llava.models.remote import RemoteConfig
+    from behavior_llava.serving import app as serving
+    from behavior_llava.serving import targets
+
+    transformers_logging.disable_progress_bar()
+    limits = {"max_mb": max_mb, "max_seconds": max_seconds, "per_minute": per_minute, "queue": queue}
+    place = {"host": host, "port": port, "device": device, "store": store}
+    config = build(serving.ServeConfig, {**limits, **place, "max_new_tokens": max_new_tokens}, where="serve")
+    if endpoint is not None:
+        asked = build(RemoteConfig, {"url": endpoint, "model": model, "key_env": key_env}, where="--endpoint")
+        found = targets.of_endpoint(asked, template=template, taught=taught)
+    else:
+        assert target is not None
+        found = targets.of(target, template=template)
+    serving.serve(
+        found, config, told=lambda url: console.print(f"[bold]The demo is at[/bold] {url}", soft_wrap=True)
+    )
+
+
 tasks_app = typer.Typer(no_args_is_help=True, help="Looks at benchmarks' folders.")
 app.add_typer(tasks_app, name="tasks")
 

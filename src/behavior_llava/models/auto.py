@@ -801,24 +801,27 @@ class VisionLanguageModel:
         if seed is not None:
             torch.manual_seed(seed)
         batch = {key: value.to(self.device) for key, value in self.inputs(examples, supervise=False).items()}
-        sampling: dict[str, Any] = (
-            {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
-            if temperature > 0
-            else {"do_sample": False}
-        )
-        ids = self.network.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=self.tokenizer.pad_token_id,
-            repetition_penalty=1.0,
-            **sampling,
-        )
+        ids = self.network.generate(**batch, **self.decoding(max_new_tokens, temperature))
         return [
             text.strip()
             for text in self.tokenizer.batch_decode(
                 ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
             )
         ]
+
+    def decoding(self, max_new_tokens: int, temperature: float = 0.0) -> dict[str, Any]:
+        """How tokens are chosen, as the network's own `generate` takes it; see `generate`."""
+        sampling: dict[str, Any] = (
+            {"do_sample": True, "temperature": temperature, "top_k": 50, "top_p": 1.0}
+            if temperature > 0
+            else {"do_sample": False}
+        )
+        return {
+            "max_new_tokens": max_new_tokens,
+            "pad_token_id": self.tokenizer.pad_token_id,
+            "repetition_penalty": 1.0,
+            **sampling,
+        }
 
     def without_weights(self) -> VisionLanguageModel:
         """The same model without values in its weights, for a process that only makes inputs: it can be sent

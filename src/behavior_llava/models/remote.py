@@ -42,6 +42,7 @@ NO_ANSWER = "no_answer_within_tokens"
 
 _PROBE_SIDE = 224
 _WAKE_S = 0.2
+_WATCH_S = 0.1
 _PROBE_WORDS = "Answer with one word."
 _NEEDS_VLLM = (
     "label scoring needs the log-probabilities of given text (prompt_logprobs): serve the model with vLLM, or"
@@ -58,7 +59,8 @@ _SUM_SLACK = 1.05
 
 T = TypeVar("T")
 Content = str | list[dict[str, Any]]
-Ask = Callable[[Line, Content], Awaitable[T]]
+Messages = list[dict[str, Any]]
+Ask = Callable[[Line, Messages], Awaitable[T]]
 
 
 class Prices(Config):
@@ -191,6 +193,23 @@ class _Reply(_Counted):
     choices: list[_Choice] = Field(min_length=1)
 
 
+# Source: https://platform.openai.com/docs/api-reference/chat-streaming/streaming
+
+
+class _Delta(_Strict):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Addition(_Strict):
+    delta: _Delta
+    finish_reason: str | None = None
+
+
+class _Event(_Counted):
+    choices: list[_Addition]
+
+
 # vLLM's addition: of every prompt token {its id: what is known of it}, null for the first.
 # Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html (extra parameters of chat), and
 # ChatCompletionResponse in vllm/entrypoints/openai/chat_completion/protocol.py
@@ -300,12 +319,68 @@ class RemoteModel:
             EndpointError: a UserError; the endpoint cannot be reached, refuses, or does not answer as it
                 should. Its `finished` holds the answers and faults that had come before.
         """
+        body = self._body(max_new_tokens, temperature, seed)
+        before = [] if system is None else [{"role": "system", "content": system}]
+
+        async def ask(line: Line, messages: Messages) -> str:
+            return self._read(await self._sent(line, {**body, "messages": [*before, *messages]}))
+
+        return self._of_every(examples, ask)
+
+    def stream(
+        self,
+        example: Example,
+        *,
+        max_new_tokens: int,
+        hear: Callable[[str], None],
+        is_unwanted: Callable[[], bool],
+    ) -> None:
+        """One answer, told to `hear` in pieces as they come; greedy.
+
+        Args:
+            is_unwanted: looked at every _WATCH_S seconds; once true, the connection is closed and the call
+                ends.
+
+        Raises:
+            MediaFault: the media is gone or broken, or the endpoint says nothing about this example.
+            EndpointError: a UserError; the endpoint cannot be reached, refuses, does not answer as it should
+                or breaks off.
+        """
+        answer = _Streamed(self, hear)
+
+        async def work() -> None:
+            async with self._endpoint.opened() as line, anyio.create_task_group() as group:
+
+                async def watch() -> None:
+                    while not is_unwanted():
+                        await anyio.sleep(_WATCH_S)
+                    group.cancel_scope.cancel()
+
+                group.start_soon(watch)
+                messages = await anyio.to_thread.run_sync(self._messages, example, abandon_on_cancel=True)
+                body = {**self._body(max_new_tokens, 0.0, None), "messages": messages}
+                try:
+                    await line.listen(body, answer.take)
+                except Refusal as refusal:
+                    raise self._refused(refusal) from None
+                answer.end()
+                group.cancel_scope.cancel()
+
+        try:
+            anyio.run(work)
+        except ExceptionGroup as found:
+            raise found.exceptions[0] from None
+        finally:
+            self._count(answer.usage)
+
+    def _body(self, max_new_tokens: int, temperature: float, seed: int | None) -> dict[str, Any]:
+        """What every request for an answer says, but for its messages."""
         settings: dict[str, Any] = {
             self.config.max_tokens_name: max_new_tokens,
             "temperature": temperature,
             "seed": seed,
         }
-        body = {
+        return {
             "model": self.config.model,
             **{
                 name: value
@@ -313,13 +388,6 @@ class RemoteModel:
                 if value is not None and name not in self.config.leave_out
             },
         }
-        before = [] if system is None else [{"role": "system", "content": system}]
-
-        async def ask(line: Line, content: Content) -> str:
-            messages = [*before, {"role": "user", "content": content}]
-            return self._read(await self._sent(line, {**body, "messages": messages}))
-
-        return self._of_every(examples, ask)
 
     def label_log_probs(self, examples: Sequence[Example], labels: Sequence[str]) -> list[list[float]]:
         """The log-probability (natural) of each label as the beginning of the answer, summed over its tokens.
@@ -334,14 +402,13 @@ class RemoteModel:
         """
         _check_labels(labels)
 
-        async def ask(line: Line, content: Content) -> list[float]:
-            asked = {"role": "user", "content": content}
-            prompt = await self._prompt_tokens(line, [asked], is_open=False)
+        async def ask(line: Line, asked: Messages) -> list[float]:
+            prompt = await self._prompt_tokens(line, asked, is_open=False)
             tokens: list[list[_Token]] = [[] for _ in labels]
 
             async def score(place: int) -> None:
                 label = {"role": "assistant", "content": labels[place]}
-                whole = await self._prompt_tokens(line, [asked, label], is_open=True)
+                whole = await self._prompt_tokens(line, [*asked, label], is_open=True)
                 tokens[place] = self._label_tokens(prompt, whole, labels[place])
 
             await remote_wire.each(score, len(labels), self.config.concurrency)
@@ -361,10 +428,10 @@ class RemoteModel:
                 async def one(place: int) -> None:
                     try:
                         # a thread, since decoding a video takes its time; it is left alone by who cannot wait
-                        content = await anyio.to_thread.run_sync(
-                            self._content, examples[place], abandon_on_cancel=True
+                        messages = await anyio.to_thread.run_sync(
+                            self._messages, examples[place], abandon_on_cancel=True
                         )
-                        finished[place] = await ask(line, content)
+                        finished[place] = await ask(line, messages)
                     except MediaFault as fault:
                         finished[place] = fault
 
@@ -397,20 +464,30 @@ class RemoteModel:
         words = prompts.pop() if len(prompts) == 1 and len(examples) > 1 else _PROBE_WORDS
         gray = Image.new("RGB", (_PROBE_SIDE, _PROBE_SIDE), (128, 128, 128))
         has_media = any(example.media is not None for example in examples)
+        content: Content = [_picture(gray), _words(words)] if has_media else words
         try:
-            await ask(line, [_picture(gray), _words(words)] if has_media else words)
+            await ask(line, [{"role": "user", "content": content}])
         except EndpointFault as fault:
             found = f"{fault.found}, whatever it is asked about"
             raise self._endpoint.error(found, fault.remedy) from None
 
-    def _content(self, example: Example) -> Content:
+    def _messages(self, example: Example) -> Messages:
+        """The conversation; its media stand in the first round."""
+        questions = [*(question for question, _ in example.earlier), example.prompt]
+        contents: list[Content] = [self._content(example, questions[0]), *questions[1:]]
+        messages: Messages = [{"role": "user", "content": contents[0]}]
+        for (_, answer), content in zip(example.earlier, contents[1:], strict=True):
+            messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": content}]
+        return messages
+
+    def _content(self, example: Example, question: str) -> Content:
         if example.media is None:
-            return example.prompt
+            return question
         side = self.config.max_image_side
         pictures = self.store.frames(example.media, side=side)
         for picture in pictures:
             picture.thumbnail((side, side))
-        return [*map(_picture, pictures), _words(example.prompt)]
+        return [*map(_picture, pictures), _words(question)]
 
     # ---- one request ----
 
@@ -427,18 +504,15 @@ class RemoteModel:
             EndpointFault: there is none.
         """
         reply = self._parsed(_Reply, content)
+        self._count(reply.usage)
         choice = reply.choices[0]
         if choice.finish_reason in remote_wire.FILTERED or choice.message.refusal:
-            raise EndpointFault(REFUSED, "refuses to answer", "leave it out or ask another model")
+            raise _refuses()
         text = choice.message.content
         if text is not None and (text.strip() or choice.finish_reason != "length"):
             return text.strip()
         if choice.finish_reason == "length":
-            raise EndpointFault(
-                NO_ANSWER,
-                "spends all its tokens before it says anything",
-                "allow more new tokens, or serve a model that does not think first",
-            )
+            raise _says_nothing()
         raise self._endpoint.lie("a message without text")
 
     def _parsed(self, form: type[Form], content: bytes | bytearray) -> Form:
@@ -450,7 +524,6 @@ class RemoteModel:
             # what is deeper there are keys of a dict, the endpoint's own words
             told = ".".join(map(str, steps[:2] if steps[:1] == ("prompt_logprobs",) else steps))
             raise self._endpoint.lie(f"a wrong {told}" if told else "something other than JSON") from None
-        self._count(reply.usage)
         return reply
 
     def _count(self, tokens: _Tokens | None) -> None:
@@ -494,6 +567,7 @@ class RemoteModel:
                 raise EndpointFault(DENIED, found, _NEEDS_VLLM) from None
             raise fault from None
         reply = self._parsed(_Scored, content)
+        self._count(reply.usage)
         found, counted = reply.prompt_logprobs, None if reply.usage is None else reply.usage.prompt_tokens
         if found is None:
             raise self._endpoint.error("gives no log-probabilities of given text", _NEEDS_VLLM)
@@ -603,6 +677,48 @@ class RemoteModel:
         else:
             found, remedy = "refuses the request", "the server's log says more"
         return self._endpoint.error(f"{found} {refusal.told}", remedy)
+
+
+class _Streamed:
+    """An answer that comes in pieces.
+
+    Attributes:
+        usage: as the endpoint told it, at the end; None where it did not.
+    """
+
+    def __init__(self, model: RemoteModel, hear: Callable[[str], None]) -> None:
+        self._model, self._hear = model, hear
+        self._has_text, self._finish = False, None
+        self.usage: _Tokens | None = None
+
+    def take(self, data: bytes) -> None:
+        """An event's data."""
+        event = self._model._parsed(_Event, data)
+        self.usage = event.usage or self.usage
+        for addition in event.choices[:1]:
+            self._finish = addition.finish_reason or self._finish
+            if addition.delta.refusal or self._finish in remote_wire.FILTERED:
+                raise _refuses()
+            if addition.delta.content:
+                self._has_text = self._has_text or bool(addition.delta.content.strip())
+                self._hear(addition.delta.content)
+
+    def end(self) -> None:
+        """Raises where nothing was said because the tokens were spent."""
+        if not self._has_text and self._finish == "length":
+            raise _says_nothing()
+
+
+def _refuses() -> EndpointFault:
+    return EndpointFault(REFUSED, "refuses to answer", "leave it out or ask another model")
+
+
+def _says_nothing() -> EndpointFault:
+    return EndpointFault(
+        NO_ANSWER,
+        "spends all its tokens before it says anything",
+        "allow more new tokens, or serve a model that does not think first",
+    )
 
 
 def _picture(picture: Image.Image) -> dict[str, Any]:

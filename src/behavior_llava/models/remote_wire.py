@@ -175,14 +175,32 @@ class Line:
         async with self.free:
             return await self._ask(packed)
 
-    async def _ask(self, body: bytes) -> bytearray:
+    async def listen(self, body: dict[str, Any], hear: Callable[[bytes], None]) -> None:
+        """The answer to a chat completion that is streamed: the data of every event, as they come.
+
+        Asked for again only while nothing was heard.
+
+        Raises:
+            Refusal: a status that will not change.
+            EndpointError: no answer came, none that is one, or one that broke off.
+        """
+        packed, events = json.dumps({**body, "stream": True}).encode(), _Events(hear)
+        async with self.free:
+            await self._ask(packed, events)
+        if not events.is_done:
+            told = "an answer that breaks off" if events.num_heard else "no events, which were asked for"
+            raise self.endpoint.lie(told)
+
+    async def _ask(self, body: bytes, events: _Events | None = None) -> bytearray:
         end = self.endpoint
         for tries in range(end.retries + 1):
             try:
-                return await self._once(body)
+                return await self._once(body, events)
             except _Passing as passing:
                 fault = passing
                 end.lost()
+            if events is not None and events.num_heard:
+                raise end.error(f"{fault.found}, in the middle of an answer", "ask again")
             if fault.wait_s > MAX_WAIT_S:
                 raise end.error(
                     f"{fault.found} and asks to be left alone for {fault.wait_s:.0f} s", "start again then"
@@ -195,11 +213,11 @@ class Line:
             "see that the server runs there and keeps up; lower concurrency or raise timeout_s if it is slow",
         )
 
-    async def _once(self, body: bytes) -> bytearray:
+    async def _once(self, body: bytes, events: _Events | None) -> bytearray:
         end = self.endpoint
         try:
             with anyio.fail_after(end.timeout_s):
-                status, wait_s, content = await self._send(body)
+                status, wait_s, content = await self._send(body, events)
         except TimeoutError:
             raise _Passing(f"does not answer within {end.timeout_s:g} s") from None
         except httpx2.TransportError as error:
@@ -211,11 +229,15 @@ class Line:
             raise Refusal(status, code, parameter)
         return content
 
-    async def _send(self, body: bytes) -> tuple[int, float, bytearray]:
-        """Status, seconds to wait and content of an answer."""
-        content = bytearray()
+    async def _send(self, body: bytes, events: _Events | None) -> tuple[int, float, bytearray]:
+        """Status, seconds to wait and content of an answer; of a good one events take what is complete."""
+        content, size = bytearray(), 0
         async with self.client.stream(
-            "POST", f"{self.endpoint.url}/chat/completions", content=body, follow_redirects=False
+            "POST",
+            f"{self.endpoint.url}/chat/completions",
+            content=body,
+            headers={} if events is None else {"Accept": "text/event-stream"},
+            follow_redirects=False,
         ) as response:
             status = response.status_code
             wait_s = retry_after_s(response.headers.get("retry-after"))
@@ -225,11 +247,41 @@ class Line:
                 raise self.endpoint.lie("a packed answer, which was not asked for")
             async for chunk in response.aiter_raw():
                 content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
                     if status == 200:
                         raise self.endpoint.lie(f"more than {MAX_ANSWER_BYTES // 2**20} MiB")
                     break
+                if events is not None and status == 200:
+                    events.take(content)
+                    if events.is_done:
+                        break
         return status, wait_s, content
+
+
+class _Events:
+    """Server-sent events of a streamed answer: one line `data: ...` each, and `[DONE]` at the end.
+
+    Source: https://platform.openai.com/docs/api-reference/chat-streaming
+    """
+
+    def __init__(self, hear: Callable[[bytes], None]) -> None:
+        self._hear = hear
+        self.num_heard, self.is_done = 0, False
+
+    def take(self, content: bytearray) -> None:
+        """Takes the whole lines off the front of what has come."""
+        *lines, rest = bytes(content).split(b"\n")
+        content[:] = rest
+        for line in lines:
+            name, _, data = line.strip().partition(b":")
+            if name != b"data" or self.is_done:
+                continue  # blank lines, comments that keep the line open, other fields
+            if data.strip() == b"[DONE]":
+                self.is_done = True
+                return
+            self.num_heard += 1
+            self._hear(data.strip())
 
 
 async def each(work: Callable[[int], Awaitable[None]], count: int, at_once: int) -> None:
