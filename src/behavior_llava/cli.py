@@ -400,7 +400,7 @@ def _site(
 
 
 @app.command()
-def serve(  # noqa: PLR0913 - one option a limit
+def serve(
     target: Annotated[
         str | None,
         typer.Argument(metavar="TARGET", help="A run's folder, a model's folder or a hub name."),

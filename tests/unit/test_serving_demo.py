@@ -1,4 +1,4 @@
-"""The demo without its page: uploads, what is refused, what is told of predictions, which models there are."""
+"""The demo without its page: uploads, what is refused, what is told of predictions, which models are there."""
 
 from __future__ import annotations
 
