@@ -303,7 +303,10 @@ def report(
 @app.command()
 def predict(
     model: Annotated[
-        str, typer.Argument(help="Folder or hub name of a model; with --endpoint its name there.")
+        str,
+        typer.Argument(
+            help="Folder or hub name of a model, or a run's folder; with --endpoint its name there."
+        ),
     ],
     media: Annotated[
         Path, typer.Argument(help="A folder of images and videos, or a table with a column media_path.")
@@ -322,6 +325,10 @@ def predict(
     key_env: Annotated[
         str | None, typer.Option(metavar="NAME", help="The environment variable that holds its key.")
     ] = None,
+    taught: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --endpoint: the model's folder, which tells how it speaks."),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 200,
     batch_size: Annotated[int, typer.Option(min=1, help="Items at a time.")] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many items.")] = None,
@@ -330,20 +337,18 @@ def predict(
     """What receivers are expected to do with images and videos; continues where an earlier call stopped."""
     from transformers.utils import logging as transformers_logging
 
-    from behavior_llava.data import manner
     from behavior_llava.models.remote import RemoteConfig
     from behavior_llava.serving import predict as predicting
+    from behavior_llava.serving import targets
 
     transformers_logging.disable_progress_bar()
-    if key_env is not None and endpoint is None:
-        raise UserError("--key-env belongs to --endpoint", remedy="leave it out for a local model")
-    own = manner.read(Path(model)) if endpoint is None and Path(model).is_dir() else None
-    if own is not None and template is not None:
-        raise UserError(
-            f"the model was trained with the template {own.template.name}",
-            where=model,
-            remedy="leave --template out",
-        )
+    if endpoint is None and (key_env is not None or taught is not None):
+        raise UserError("--key-env and --taught belong to --endpoint", remedy="leave them out")
+    if endpoint is None:
+        target = targets.of(model, template=template)
+    else:
+        served = RemoteConfig(url=endpoint, model=model, key_env=key_env)
+        target = targets.of_endpoint(served, template=template, taught=taught)
     wanted = predicting.Wanted(
         questions=tuple(question or ()),
         comments=comments,
@@ -351,10 +356,7 @@ def predict(
         batch_size=batch_size,
         limit=limit,
     )
-    asked = model if endpoint is None else RemoteConfig(url=endpoint, model=model, key_env=key_env)
-    told = predicting.predict(
-        asked, own or manner.usual(template or "short"), media, out, wanted, device=device
-    )
+    told = predicting.predict(target.models[target.chat], target.manner, media, out, wanted, device=device)
     errors = f", {told['errors']:,} of them with an error" if told["errors"] else ""
     console.print(f"[bold]{told['items']:,} items{errors}; see[/bold] {out}", soft_wrap=True)
 

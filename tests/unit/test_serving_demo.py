@@ -1,4 +1,4 @@
-"""The demo without its page: uploads, what is refused, what is told of predictions, which models are there."""
+"""The demo without its page: uploads, what is refused, what is told of predictions, which models exist."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def _config(folder: Path) -> dict[str, Any]:
             "name": str(read["name"]),
             "model": str(read.get("model", "tiny")),
             "seeds": [int(seed) for seed in read.get("seeds", (0,))],
-            "build": {"template": str((read.get("build") or {}).get("template", "paper"))},
+            "build": {"template": str((read.get("build") or {}).get("template", "short"))},
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise UserError(
