@@ -168,7 +168,8 @@ def _sorted(table: pa.Table) -> tuple[Iterator[dict[str, Any]], int]:
             table = table.append_column(name, pa.nulls(table.num_rows))
     primary = table.filter(pc.field("primary")).select([*_READ, *_LATER])
     total = primary.group_by(list(_SAME)).aggregate([]).num_rows
-    order = pc.sort_indices(primary, sort_keys=[(name, "ascending") for name in (*_SAME, "arm")])
+    options = pc.SortOptions(sort_keys=[(name, "ascending") for name in (*_SAME, "arm")])
+    order = pc.call_function("sort_indices", [primary], options)
     batches = (primary.take(order.slice(start, _BATCH)).to_pylist() for start in range(0, len(order), _BATCH))
     return itertools.chain.from_iterable(batches), total
 

@@ -172,8 +172,8 @@ def with_results(card: str, name: str, rows: Sequence[Mapping[str, Any]], *, is_
         if row["value"] is not None
     ]
     if results:
-        read.data.model_name = name
-        read.data.eval_results = results
+        read.data["model_name"] = name
+        read.data["eval_results"] = results
     table = _table(
         ("task", "setting", "metric", "value", "95 % interval", "chance", "n"),
         [
