@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import gradio as gr
+from gradio.themes import Base
 from starlette.middleware import Middleware
 
 from behavior_llava.serving import pictures
@@ -307,9 +308,7 @@ class Page:
 def _theme() -> Any:
     """Calm, with fonts of the visitor's machine alone and letters dark enough to be read."""
     fonts = ["system-ui", "sans-serif"]
-    base = gr.themes.Base(
-        primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
-    )
+    base = Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
     return base.set(
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
