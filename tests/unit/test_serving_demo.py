@@ -1,8 +1,4 @@
-<<<<<<< ours
 """The demo without its page: uploads, what is refused, what is told of predictions, which models exist."""
-=======
-"""The demo without its page: uploads, what is refused, what is told of predictions, which models it has."""
->>>>>>> theirs
 
 from __future__ import annotations
 
