@@ -30,6 +30,8 @@ from tests.served import Server, reply
 from behavior_llava.core.schema import Media
 from behavior_llava.data import manner
 
+pytestmark = pytest.mark.slow  # two servers, and a browser that waits for models
+
 HOSTILE = (
     '<img src=x onerror="document.title=`taken`"> ![p](https://e.example/p.png) [l](https://e.example) $x^2$'
 )
