@@ -771,8 +771,6 @@ class Run:
                 probes = [] if settings.train.track_every is None else self._probes(seed)
                 facts |= self._train(place, mixed, ratio, settings.train, stage.folder, seed, label, probes)
                 self._write_card(stage.folder / "model", name, seed, built, mixed, facts["steps"])
-                spoken = manner.of(self.config.build, self._usual_questions(seed), arm=name)
-                manner.write(stage.folder / "model", spoken)
         return str(stage.folder / "model"), stage
 
     def _require_equal_steps(self, stage: Stage) -> None:
@@ -796,8 +794,9 @@ class Run:
         rows: Mapping[str, Sequence[Example]],
         steps: int,
     ) -> None:
-        """What the model of an arm says of itself."""
+        """What the model of an arm says of itself, to people and to those who ask it."""
         config = self.config
+        manner.write(folder, manner.of(config.build, self._usual_questions(seed), arm=name))
         others = {key: folder_state(self.instruction) for key in rows if key != "behavior"}
         is_synthetic = self.sandbox is not None
         learned = (

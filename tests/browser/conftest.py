@@ -18,9 +18,11 @@ FLAGS = """--no-sandbox --disable-gpu --no-first-run --disable-background-networ
 _HARMLESS = ("file:", "data:", "blob:", "about:", "http://127.0.0.1:", "ws://127.0.0.1:")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    """One browser a session; each test has a context, and so cookies and storage, of its own."""
+    """One browser a module, as Playwright runs an event loop in this thread until it ends; each test has a
+    context, and so cookies and storage, of its own.
+    """
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield started

@@ -21,6 +21,7 @@ class Work:
     config: Any = field(default_factory=lambda: SimpleNamespace(side_by_side=2, model="a folder"))
     folder: Path = Path("run")
     limit: int | None = None
+    like: tuple[Path, ...] = ()
     is_looking: bool = False
     told: set[str] = field(default_factory=set)
 

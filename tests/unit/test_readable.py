@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,10 +62,18 @@ def test_every_fault_has_its_reason_and_the_good_are_kept(media: dict[str, Media
     clip, beyond = media["clip"], replace(media["clip"], path=str(tmp_path / "no.mp4"), sha256="cd" * 32)
     unhashed = replace(good, sha256="")
     told = found([good, torn, other, gone, clip, beyond, good, torn, unhashed], tmp_path)
+    content = told.pop("content")
     assert told == {
         "rows": 9,
         "unreadable": {"image_broken": 2, "media_changed": 1, "media_missing": 2},
     }
+    # where they lie does not matter, what they are does
+    moved = tmp_path / "moved.png"
+    shutil.copy(good.path, moved)
+    items = [replace(good, path=str(moved)), torn, other, gone, clip, beyond, good, torn, unhashed]
+    assert found(items, tmp_path / "again")["content"] == content
+    assert found(items[1:], tmp_path / "again")["content"] != content
+    assert found([image(tmp_path, "new.png", 4), *items[1:]], tmp_path / "again")["content"] != content
     assert json.loads((tmp_path / LIST).read_text()) == [
         ["row1", "image", torn.path, "image_broken"],
         ["row2", "image", other.path, "media_changed"],
@@ -184,7 +193,7 @@ def test_more_faults_than_allowed_are_refused(
         return
     with caplog.at_level(logging.WARNING, logger=module.__name__):
         told = found(items, tmp_path, max_fault_rate=0.02)
-    assert told == {"rows": 100, "unreadable": {"image_broken": 2, "media_missing": 12}}
+    assert (told["rows"], told["unreadable"]) == (100, {"image_broken": 2, "media_missing": 12})
     assert "14 of 100 rows" in caplog.text
     assert "row8, row9 and 4 more" in caplog.text
 
