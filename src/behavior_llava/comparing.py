@@ -19,10 +19,12 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from behavior_llava.core.errors import UserError
+from behavior_llava.core.manifest import MANIFEST
 from behavior_llava.core.progress import progress
 from behavior_llava.evaluation import benchmarks, evaluator, scores, summary
 from behavior_llava.reporting import report, samples
 from behavior_llava.reporting.content import PageContent
+from behavior_llava.training.trainer import loss_curve
 
 pc: Any = pyarrow.compute  # its functions are made at import, unseen by type checkers
 
@@ -84,7 +86,17 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         title=title,
         summary=found,
         tasks=tasks,
-        config_text="",
+        config_text="\n".join(_config_text(run) for run in runs),
+        survivors=_survivors(runs),
+        losses={
+            (f"{run.name}/{folder.name}", int(folder.parent.name.removeprefix("seed"))): [
+                (int(step), loss) for step, loss in loss_curve(folder)
+            ]
+            for run in runs
+            for folder in sorted((run.folder / "train").glob("seed*/*"))
+            if (folder / "loss.json").exists()
+        },
+        costs={f"{run.name}: {stage}": seconds for run in runs for stage, seconds in _costs(run).items()},
         synthetic=synthetic,
         notes=[
             f"The runs held out other posts, or their receivers did other things: {', '.join(sorted(other))} "
@@ -97,6 +109,30 @@ def compare(folders: Sequence[Path], out: Path, config: summary.Config | None = 
         has_files=True,
     )
     return report.write_files(content, out)
+
+
+def _config_text(run: _Run) -> str:
+    """A run's settings; of a model that was evaluated alone there are none."""
+    path = run.folder / "config.yaml"
+    return f"# {run.name}\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""
+
+
+def _survivors(runs: Sequence[_Run]) -> dict[str, list[dict[str, Any]]]:
+    """What the filters of every run left, by run and source."""
+    found = {}
+    for run in runs:
+        path = run.folder / "build" / "posts" / MANIFEST
+        if path.is_file():
+            told = json.loads(path.read_text(encoding="utf-8"))["survivors"]
+            found |= {f"{run.name}: {source}": rows for source, rows in told.items()}
+    return found
+
+
+def _costs(run: _Run) -> dict[str, float]:
+    """Seconds of every stage that this run worked at; one taken over from another counts there."""
+    manifests = [path for path in run.folder.glob(f"**/{MANIFEST}") if not path.parent.is_symlink()]
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(manifests)]
+    return {one["stage"]: one["seconds"] for one in told}
 
 
 def _question(task: str, _: str) -> str:

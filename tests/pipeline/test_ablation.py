@@ -52,6 +52,11 @@ def test_a_grid_shares_what_is_equal_and_a_kill_changes_no_number(
     assert {row["task"] for row in summary["results"]} >= {"emoset", "lamem"}
     page = (whole / "report" / "index.html").read_text(encoding="utf-8")
     assert "all/behavior" in page
+    assert "all: reddit" in page  # what its filters left
+    assert "all: base/seed0" in page  # what it cost
+    assert "none: base/seed0" not in page  # which was done once
+    heat = (whole / "report" / "tables").glob("*ablation*.csv")
+    assert any("none/behavior" in path.read_text(encoding="utf-8") for path in heat)
 
     running = start([*words, "killed"], changes, cwd=tmp_path)
     deadline = time.monotonic() + 300
