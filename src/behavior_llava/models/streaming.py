@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ def stream(
     *,
     max_new_tokens: int,
     stop: threading.Event | None = None,
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """One answer, greedy, in pieces of at least a letter, without blanks at either end.
 
     Closing the iterator, or setting `stop`, ends the generation at its next token, or closes the connection

@@ -135,7 +135,7 @@ class Demo:
         written = ""
         try:
             pieces = stream(model, example, max_new_tokens=self.max_new_tokens, stop=session.stop)
-            with closing(pieces):  # type: ignore[type-var]  # a generator
+            with closing(pieces):
                 for piece in pieces:
                     written += piece
                     yield written
