@@ -27,6 +27,8 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from behavior_llava.core.media import OUT_OF_MEMORY, MediaFault
 from behavior_llava.core.processes import end_with_parent
 
@@ -96,6 +98,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
     threading.Thread(target=end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # files would tell of themselves on the terminal
+    threadpool_limits(1)  # the processes share the cores; their matrix products are not to fight over them
     _limit(memory_gib)
     connection.send("ready")
     while True:

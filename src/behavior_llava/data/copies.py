@@ -79,24 +79,24 @@ def look(path: str, kind: MediaKind, sha256: str) -> list[Look]:
 
 
 Pair = tuple[int, int, bool]
-"""A frame of ours, one of theirs, and whether ours is to be mirrored."""
+"""A frame of the first file, one of the other, and whether one of them is to be mirrored."""
 
 
-def compare(ours: Media, others: Sequence[tuple[Media, Sequence[Pair]]]) -> list[list[float] | str]:
+def compare(one: Media, others: Sequence[tuple[Media, Sequence[Pair]]]) -> list[list[float] | str]:
     """How alike frames of a file and of others are: a number a pair for every other file, or the reason why
     it could not be compared.
 
     What is known of the others' pictures is kept from call to call: the same ones come again.
 
     Raises:
-        MediaFault: as `look`, of our file.
+        MediaFault: as `look`, of the first file.
     """
     wanted = {(first, is_mirrored) for _, pairs in others for first, _, is_mirrored in pairs}
-    pictures = _pictures(ours, {number for number, _ in wanted})
+    pictures = _pictures(one, {number for number, _ in wanted})
     if len(pictures) < len({number for number, _ in wanted}):
         raise MediaFault("media_changed")
     found: list[list[float] | str] = []
-    # our frame -> where its values go, and what it is compared with
+    # its frame -> where the values go, and what it is compared with
     meetings: dict[tuple[int, bool], list[tuple[list[float], int, Shown]]] = {key: [] for key in wanted}
     for item, pairs in others:
         try:
@@ -113,7 +113,7 @@ def compare(ours: Media, others: Sequence[tuple[Media, Sequence[Pair]]]) -> list
         for start in range(0, len(met), _AT_A_TIME):
             some = met[start : start + _AT_A_TIME]
             for (values, place, _), value in zip(
-                some, likeness(picture, [one for *_, one in some]), strict=True
+                some, likeness(picture, [other for *_, other in some]), strict=True
             ):
                 values[place] = value
     return found
@@ -165,14 +165,14 @@ def likeness(picture: Image.Image, others: Sequence[Shown]) -> list[float]:
     """The correlation of a picture's details and those of each other one, -1 to 1, wherever one lies in the
     other best; 0 where one has none.
 
-    Of the others no cut is made anew: a cut's product with the whole is that of what is cut with the whole
-    drawn out over the place of the cut.
+    Of the others no cut is made anew. With D the details, W the whole that is looked for and S_i the matrix
+    that cuts and scales a side, the product of the cut (S_i' D S_j) and W is that of D S_j and S_i W.
     """
     each, _ = _cuts(picture)
     wholes = np.stack([one.whole for one in others])
-    details = np.stack([_details(one.gray.astype(np.float32)).ravel() for one in others])
+    tall = _tall(each[0])
+    products = np.stack([tall @ _wide(one.gray) for one in others]).reshape(len(others), -1)
     lengths = np.stack([one.lengths for one in others])
-    products = details @ _drawn_out(each[0]).T
     theirs = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     return np.maximum((wholes @ each.T).max(axis=1), theirs.max(axis=1)).tolist()
 
@@ -188,15 +188,18 @@ def _cuts(picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32
     return np.asarray(scaled, np.float32), lengths
 
 
-def _drawn_out(whole: NDArray[np.float32]) -> NDArray[np.float32]:
-    """For each cut the picture whose product with details is that of `whole` with the details' cut: [cuts of
-    both, pixels]. `whole` has no mean, so that the cut's own plays no part.
+def _tall(whole: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A whole drawn out over the place of each cut of the height: [cuts, SIDE * DETAIL_SIDE]. It has no mean,
+    so that the mean of what it is multiplied with plays no part.
     """
-    scales, cuts = _scales(), len(_CUTS)
-    left = (scales @ whole.reshape(DETAIL_SIDE, DETAIL_SIDE)).reshape(-1, DETAIL_SIDE)
-    both = left @ scales.transpose(2, 0, 1).reshape(DETAIL_SIDE, -1)
-    apart = both.reshape(cuts, SIDE, cuts, SIDE).transpose(0, 2, 1, 3)
-    return np.asarray(apart, np.float32).reshape(cuts * cuts, -1)
+    return (_scales() @ whole.reshape(DETAIL_SIDE, DETAIL_SIDE)).reshape(len(_CUTS), -1)
+
+
+def _wide(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The details of a picture, each cut of its width scaled: [SIDE * DETAIL_SIDE, cuts]."""
+    scales = _scales()
+    wide = _details(gray.astype(np.float32)) @ scales.transpose(1, 0, 2).reshape(SIDE, -1)
+    return wide.reshape(SIDE, len(scales), DETAIL_SIDE).transpose(0, 2, 1).reshape(-1, len(scales))
 
 
 def _details(gray: NDArray[np.float32]) -> NDArray[np.float32]:

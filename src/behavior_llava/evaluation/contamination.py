@@ -78,6 +78,8 @@ MAX_CANDIDATES = 8
 """Training media that one benchmark frame is compared with: those whose sketches are most alike."""
 MAX_FILMS = 4
 """Of a benchmark medium so many training films are opened: those that show most of its views."""
+MAX_GROUP = 16
+"""Media that one is compared with in one call, which has a time limit."""
 CHUNK = 512
 _BLOCK = 1 << 22
 _PAIRS = 1 << 18
@@ -111,6 +113,29 @@ class _Candidate:
     is_mirrored: bool
     frame: int
     media: Media = field(compare=False)
+
+
+_Near = tuple[int, _Candidate]
+"""The number of a benchmark medium's frame, and what is near it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A medium, the benchmark's or one of the training data, and what it is compared with.
+
+    Attributes:
+        met: hash of a benchmark medium, and its frames with those of the training medium near them.
+    """
+
+    media: Media
+    is_ours: bool
+    met: Sequence[tuple[str, list[_Near]]]
+
+
+def _split(media: Media, is_ours: bool, met: Sequence[tuple[str, list[_Near]]]) -> list[_Group]:
+    """Groups small enough for one call."""
+    starts = range(0, len(met), MAX_GROUP)
+    return [_Group(media, is_ours, met[start : start + MAX_GROUP]) for start in starts]
 
 
 class _Index:
@@ -410,41 +435,40 @@ class _Checking:
         """Hash of a benchmark medium -> the training medium that shows it best."""
         hits = {sha256: _Hit("bytes", sha256, 0, 1.0, None, None) for sha256 in self._same}
         groups = self._groups()
-        jobs = (
-            (
-                self._shown[ours],
-                [
-                    (found[0][1].media, [(number, one.frame, one.is_mirrored) for number, one in found])
-                    for found in others
-                ],
-            )
-            for ours, others in groups
-        )
+        jobs = ((group.media, [self._pairs(group, *one) for one in group.met]) for group in groups)
         with progress("contamination: looking at what may be copies", len(groups)) as advance:
-            for (ours, others), results in zip(groups, self._compare.map(jobs), strict=True):
+            for group, results in zip(groups, self._compare.map(jobs), strict=True):
                 advance(1)
+                sides = ("benchmark", "training") if group.is_ours else ("training", "benchmark")
                 if isinstance(results, MediaFault):
-                    self._unreadable["benchmark"][f"{results.reason} when compared"] += 1
+                    self._unreadable[sides[0]][f"{results.reason} when compared"] += 1
                     continue
-                for found, result in zip(others, results, strict=True):
+                for (ours, found), result in zip(group.met, results, strict=True):
                     if isinstance(result, str):
-                        self._unreadable["training"][f"{result} when compared"] += 1
+                        self._unreadable[sides[1]][f"{result} when compared"] += 1
                         continue
                     hit = self._hit(ours, found[0][1].sha256, found, result)
                     if hit is not None and (ours not in hits or _worth(hit) < _worth(hits[ours])):
                         hits[ours] = hit
         return hits
 
-    def _groups(self) -> list[tuple[str, list[list[tuple[int, _Candidate]]]]]:
-        """(hash of a benchmark medium, for every training medium near it the pairs of frames); pictures
-        together, so that ours is opened once, videos one by one, as each takes its time.
+    def _pairs(self, group: _Group, ours: str, found: Sequence[_Near]) -> tuple[Media, list[copies.Pair]]:
+        """What the medium of a group is compared with, and which frames of both."""
+        if group.is_ours:
+            return found[0][1].media, [(number, one.frame, one.is_mirrored) for number, one in found]
+        return self._shown[ours], [(one.frame, number, one.is_mirrored) for number, one in found]
+
+    def _groups(self) -> list[_Group]:
+        """What is compared, so that what takes long to open is opened once: a training film beside all that
+        it may show, or else a benchmark medium beside training pictures.
         """
-        found: dict[str, dict[str, list[tuple[int, _Candidate]]]] = {}
+        found: dict[str, dict[str, list[_Near]]] = {}
         for (ours, number), near in sorted(self._index.near.items()):
             if ours not in self._same:
                 for candidate in near.values():
                     found.setdefault(ours, {}).setdefault(candidate.sha256, []).append((number, candidate))
-        groups: list[tuple[str, list[list[tuple[int, _Candidate]]]]] = []
+        by_film: dict[str, tuple[Media, list[tuple[str, list[_Near]]]]] = {}
+        groups: list[_Group] = []
         for ours, others in found.items():
             needed = needed_views(self._index.num_views[ours])
             pictures, films = [], []
@@ -454,15 +478,14 @@ class _Checking:
                     continue  # no hit, however alike they are
                 best = min(one for _, one in pairs)
                 if best.media.kind == "image":
-                    pictures.append(pairs)
+                    pictures.append((ours, pairs))
                 else:
                     films.append((-views, best, pairs))
-            chosen = [pairs for *_, pairs in sorted(films)[:MAX_FILMS]]
-            if pictures and self._shown[ours].kind == "image":
-                groups.append((ours, pictures))
-            else:
-                chosen += pictures
-            groups += [(ours, [pairs]) for pairs in chosen]
+            for _, best, pairs in sorted(films)[:MAX_FILMS]:
+                by_film.setdefault(best.sha256, (best.media, []))[1].append((ours, pairs))
+            groups += _split(self._shown[ours], True, pictures)
+        for media, met in by_film.values():
+            groups += _split(media, False, met)
         return groups
 
     def _hit(
