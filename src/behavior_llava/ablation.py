@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator
 
-from behavior_llava import comparing, forgetting, pipeline
+from behavior_llava import comparing, forgetting, pipeline, results
 from behavior_llava.core import config as configs
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
@@ -104,9 +104,13 @@ def run(
     until: str = "report",
     limit: int | None = None,
     like: Sequence[Path] = (),
+    kept: Path | None = None,
 ) -> Path:
     """Runs every variant up to a verb; with `report` writes the comparison and returns its page, else the
     grid's folder. The other arguments are those of pipeline.run.
+
+    Args:
+        kept: folder of results, one a variant: what stands there is not computed again; see results.py.
 
     Raises:
         UserError: a setting, or the input, is at fault; what is finished stays finished.
@@ -123,17 +127,22 @@ def run(
         for number, (name, variant) in enumerate(variants.items(), 1):
             log.info("variant %d of %d: %s", number, len(variants), name)
             _share(folder, places[name])
+            others = [*(place for other, place in places.items() if other != name), *like]
+            if kept is not None:
+                results.run(variant, places[name], kept / folder_name(name), limit=limit, like=others)
+                continue
             pipeline.run(
                 variant,
                 places[name],
                 until="evaluate" if until == "report" else until,
                 limit=limit,
-                like=[*(place for other, place in places.items() if other != name), *like],
+                like=others,
             )
         if until != "report":
             return folder
         first = next(iter(variants.values()))
-        return comparing.compare(list(places.values()), folder / "report", first.report.statistics)
+        found = [place if kept is None else kept / place.name for place in places.values()]
+        return comparing.compare(found, folder / "report", first.report.statistics)
 
 
 def forget(folder: Path, *, posts: Sequence[str], authors: Sequence[str], is_dry: bool = False) -> Removal:

@@ -49,6 +49,12 @@ Like = Annotated[
         metavar="RUN", help="A run's folder: its finished stages are taken over, by links, where equal."
     ),
 ]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="What finished arms answered is kept here, small, and never computed again."
+    ),
+]
 GpuCount = Annotated[int, typer.Option("--gpus", min=1, help="How many of it.")]
 
 
@@ -84,6 +90,7 @@ def _go(
     gpu: str | None = None,
     gpus: int = 1,
     like: list[Path] | None = None,
+    kept: Path | None = None,
 ) -> None:
     for place in like or ():
         if not (place / "config.yaml").is_file():
@@ -94,12 +101,12 @@ def _go(
         raise UserError(f"--gpu {gpu} only forecasts", remedy="add --dry-run, or set `device` in the config")
     from transformers.utils import logging as transformers_logging
 
-    from behavior_llava import ablation, pipeline
+    from behavior_llava import ablation, pipeline, results
     from behavior_llava.core.config import load
 
     transformers_logging.disable_progress_bar()
     if ablation.is_grid(path):
-        _go_through(until, path, overrides, out, limit, dry_run, like or ())
+        _go_through(until, path, overrides, out, limit, dry_run, like or (), kept)
         return
     config = load(pipeline.RunConfig, path, overrides or ())
     folder = out or Path("runs") / config.name
@@ -107,6 +114,10 @@ def _go(
         from behavior_llava import forecast
 
         forecast.show(config, folder, until=until, limit=limit, gpu=gpu, gpus=gpus)
+        return
+    if kept is not None:
+        page = results.run(config, folder, kept, limit=limit, like=like or ())
+        console.print(f"[bold]The report is at[/bold] {page}", soft_wrap=True)
         return
     work = pipeline.run(config, folder, until=until, limit=limit, like=like or ())
     if until == "build":
@@ -128,6 +139,7 @@ def _go_through(
     limit: int | None,
     dry_run: bool,
     like: Sequence[Path],
+    kept: Path | None,
 ) -> None:
     """Runs all variants of a grid."""
     from behavior_llava import ablation, forecast
@@ -140,7 +152,7 @@ def _go_through(
             console.print(f"[bold]variant {escape(name)}[/bold]", soft_wrap=True)
             forecast.show(variant, folder / ablation.folder_name(name), until=until, limit=limit)
         return
-    place = ablation.run(config, folder, until=until, limit=limit, like=like)
+    place = ablation.run(config, folder, until=until, limit=limit, like=like, kept=kept)
     console.print(
         f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True
     )
@@ -176,9 +188,10 @@ def run(
     gpu: GpuName = None,
     gpus: GpuCount = 1,
     like: Like = None,
+    results: Results = None,
 ) -> None:
     """The whole way: collect, build, train, evaluate, report; continues where an earlier start stopped."""
-    _go("report", config, set_, out, limit, dry_run, gpu, gpus, like)
+    _go("report", config, set_, out, limit, dry_run, gpu, gpus, like, results)
 
 
 @app.command()
@@ -689,12 +702,14 @@ def convert(
 
 @app.command()
 def compose(
-    vision: Annotated[str, typer.Option(metavar="TOWER", help="CLIP or SigLIP: a folder or hub name.")],
+    vision: Annotated[
+        str, typer.Option(metavar="TOWER", help="CLIP, SigLIP or EfficientNet: folder or hub name.")
+    ],
     language: Annotated[str, typer.Option(metavar="LM", help="A causal language model: folder or hub name.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the model.")],
     select_layer: Annotated[
-        int, typer.Option(help="Whose output of the tower is used; -2 is the last but one.")
-    ] = -2,
+        int | None, typer.Option(help="Whose output of the tower is used; -2 is the last but one.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the fresh projector.")] = 0,
 ) -> None:
     """Joins a vision tower and a language model into a LLaVA, with a projector yet to be trained."""

@@ -44,7 +44,7 @@ def evaluate(
         raise UserError(
             "a model alone is not fine-tuned", where="finetune", remedy="write a config for a run"
         )
-    for task in map(benchmarks.task_named, config.tasks):
+    for task in map(config.task_named, config.tasks):
         place = config.benchmarks / benchmarks.folder_name(task)
         if not place.is_dir():
             raise UserError(
@@ -79,7 +79,7 @@ class _Alone:
         self._build = blift.BuildConfig()
         self._store = FrameStore(folder / "frames")
         self._viewer = blift.viewer(self._build, folder)
-        self._tasks = [benchmarks.task_named(name) for name in config.tasks]
+        self._tasks = [config.task_named(name) for name in config.tasks]
         self._prepared = {
             task.name: evaluator.prepare(
                 task, self._place(task), task.test_split, self._viewer, limit=self._least()

@@ -30,6 +30,7 @@ from behavior_llava.data.collect import source_of
 from behavior_llava.evaluation import benchmarks, evaluator
 from behavior_llava.models import auto
 from behavior_llava.pipeline import VERBS, RunConfig
+from behavior_llava.training.base import BUILT
 from behavior_llava.training.trainer import TrainConfig
 
 TOKENS_A_ROW = {"short": 80, "paper": 500}
@@ -43,6 +44,8 @@ UTILIZATION = 0.4
 """Share of the matrix peak. The quickstart reached 0.48 on two cores; what is left is room for reading."""
 MEDIA_BYTES = 30_000
 """A picture or film of the sandbox, on disk."""
+SMOL_PARAMETERS = 139_600_000
+"""Of the model `smol`: 134.5 million of SmolLM2, 3.4 of the tower, the rest the projector's."""
 BYTES_A_PARAMETER = 16
 """Weights, gradient and AdamW's two moments in fp32."""
 
@@ -145,6 +148,8 @@ def _size(config: RunConfig) -> Size:
         patch = 3 * tiny.patch_size**2 * tiny.hidden_size
         language = tiny.num_layers * layer + tiny.vocab_size * tiny.hidden_size
         return Size(language + tiny.num_vision_layers * seeing + patch)
+    if config.model == "smol":
+        return Size(SMOL_PARAMETERS)
     folder = Path(config.model)
     if folder.is_dir():
         weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -171,7 +176,7 @@ def _training(
 ) -> float | None:
     """Prints what is trained; returns its operations, None where they cannot be told."""
     stages, told = len(trained) * len(config.seeds), config.training
-    based = len(config.seeds) if config.model == "tiny" else 0
+    based = len(config.seeds) if config.model in BUILT else 0
     console.print(
         f"train: {based} base model(s) and {stages} arm stage(s): {', '.join(trained)} "
         f"x seeds {list(config.seeds)}",
@@ -204,7 +209,7 @@ def _training(
 
 def _evaluation(config: RunConfig, limit: int | None, size: Size) -> float | None:
     """Prints what is scored; returns its operations, None where they cannot be told."""
-    settings, known = config.evaluate, benchmarks.all_tasks()
+    settings, known = config.evaluate, config.evaluate.known()
     table = Table("task", "samples", "settings", "metric", "modality", title="score")
     cells = len(config.arms) * len(config.seeds)
     tokens: float | None = 0.0
@@ -263,7 +268,7 @@ def _cost(
         soft_wrap=True,
     )
     memory = config.side_by_side * (BYTES_A_PARAMETER * size.parameters + 2**30) + 2**30
-    models = num_trained * len(config.seeds) + (2 * len(config.seeds) if config.model == "tiny" else 0)
+    models = num_trained * len(config.seeds) + (2 * len(config.seeds) if config.model in BUILT else 0)
     tuned = config.evaluate.finetune
     models += len(config.arms) * len(config.seeds) * len(tuned.tasks) * len(tuned.fractions)
     disk = 4 * size.parameters * models + 20_000 * posts + MEDIA_BYTES * _media_made(config)
@@ -598,8 +603,8 @@ def _drawn(folder: Path, frames: int) -> Iterator[Media]:
 
 def _on_gpus(config: RunConfig, card: Gpu, gpus: int, posts: int | None, stages: int) -> None:
     """Prints what the arms' training takes on so many GPUs."""
-    if config.model == "tiny":
-        console.print("model tiny: trained on the spot, small enough for any GPU; leave --gpu out")
+    if config.model in BUILT:
+        console.print(f"model {config.model}: made on the spot, small enough for any GPU; leave --gpu out")
         return
     network = _network(config.model)
     if network is None:

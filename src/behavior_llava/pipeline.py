@@ -23,8 +23,8 @@ from behavior_llava.core import together
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.manifest import LOCK, only_one
 from behavior_llava.core.processes import run as run_side_by_side
-from behavior_llava.evaluation import benchmarks
 from behavior_llava.stages import Run, RunConfig, Unfinished, as_yaml
+from behavior_llava.training import base
 
 VERBS = ("collect", "build", "train", "evaluate", "report")
 
@@ -36,6 +36,7 @@ def run(
     until: str = "report",
     limit: int | None = None,
     like: Sequence[Path] = (),
+    only: Sequence[Cell] | None = None,
 ) -> Run:
     """Runs the stages up to and including a verb.
 
@@ -47,6 +48,8 @@ def run(
         until: the last verb.
         limit: posts a source and samples a task, at most; None for all.
         like: folders of other runs: their finished stages are taken over where they are the very same.
+        only: cells that are trained or evaluated; with it, `evaluate` leaves out the scores of all. None for
+            all.
 
     Raises:
         UserError: the input is at fault; what is finished stays finished.
@@ -55,8 +58,8 @@ def run(
     steps: dict[str, Callable[[], Any]] = {
         "collect": work.collected,
         "build": lambda: _built(work),
-        "train": lambda: _cells(work, "train"),
-        "evaluate": lambda: (_cells(work, "evaluate"), work.scored()),
+        "train": lambda: _cells(work, "train", only),
+        "evaluate": lambda: (_cells(work, "evaluate", only), None if only is not None else work.scored()),
         "report": lambda: (_cells(work, "evaluate"), work.scored(), work.reported()),
     }
     _refuse_foreign(folder)
@@ -95,6 +98,8 @@ def _refuse_processes(config: RunConfig) -> None:
 
 # ---- arms and seeds side by side ---------------------------------------------------------------------------
 
+Cell = tuple[str, int]
+"""An arm and a seed."""
 Job = tuple[str, tuple[Any, ...]]
 """A method of Run that makes a stage, and its arguments."""
 
@@ -110,18 +115,21 @@ def _built(work: Run) -> None:
     work.built()
 
 
-def _cells(work: Run, verb: Literal["train", "evaluate"]) -> None:
-    """Trains or evaluates every arm of every seed, as many at a time as the config says."""
+def _cells(work: Run, verb: Literal["train", "evaluate"], only: Sequence[Cell] | None = None) -> None:
+    """Trains or evaluates the cells, by default all, as many at a time as the config says."""
     # what all share is made ready once, before several processes would
     _built(work)
     work.find_unreadable()
     cells = [(name, seed) for seed in work.config.seeds for name in work.config.arms]
+    if only is not None:
+        cells = [cell for cell in cells if cell in only]
     if work.tracks:
         for seed in work.config.seeds:
             work.task_probes(seed)
     jobs: list[Job] = [("trained", cell) for cell in cells if cell[0] in work.trained_arms()]
     if verb == "evaluate":
-        tasks, settings = benchmarks.all_tasks(), work.config.evaluate
+        settings = work.config.evaluate
+        tasks = settings.known()
         for name in settings.tasks:
             work.prepared(tasks[name], tasks[name].test_split)
         for name in settings.finetune.tasks:
@@ -142,7 +150,7 @@ def _side_by_side(work: Run, jobs: list[Job], processes: int) -> None:
         return
     threads = max(1, (os.cpu_count() or 1) // processes)
     unfinished = [job for job in jobs if not _is_finished(work, job)]
-    if unfinished and work.config.model == "tiny":
+    if unfinished and work.config.model in base.BUILT:
         work.instruction_rows()
     told = frozenset(work.told)
     number_of = {job: number for number, job in enumerate(unfinished)}

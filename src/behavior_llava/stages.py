@@ -42,7 +42,7 @@ from behavior_llava.evaluation import benchmarks, contamination, evaluator, judg
 from behavior_llava.evaluation.evaluator import Asked, EvaluateConfig, Prepared, Question
 from behavior_llava.evaluation.judge import Judge
 from behavior_llava.evaluation.summary import PREDICTIONS
-from behavior_llava.models import auto, speech
+from behavior_llava.models import auto, smol, speech
 from behavior_llava.models.remote import RemoteModel
 from behavior_llava.models.speech import Recognizer
 from behavior_llava.reporting import lineage, report, site
@@ -76,7 +76,8 @@ class RunConfig(Config):
 
     Attributes:
         name: of the run; its folder is runs/<name> unless --out says otherwise.
-        model: "tiny", or the folder or hub name of an image-text-to-text model.
+        model: "tiny" or "smol", which the base stage makes (training/base.py), or the folder or hub name of
+            an image-text-to-text model.
         device: auto, cpu or cuda.
         arms: which data sets are compared; see data/arms.py.
         seeds: of initialisation, data order, shuffle and decoding.
@@ -105,7 +106,7 @@ class RunConfig(Config):
         if len(set(self.arms)) < len(self.arms) or len(set(self.seeds)) < len(self.seeds):
             raise UserError("an arm or a seed is named twice", where="arms, seeds", remedy="name each once")
         for name in (*self.evaluate.tasks, *self.evaluate.finetune.tasks):
-            benchmarks.task_named(name, where="evaluate.tasks")
+            self.evaluate.task_named(name)
         if self.evaluate.primary not in self.evaluate.settings:
             raise UserError(
                 f"{self.evaluate.primary!r} is not evaluated",
@@ -167,10 +168,12 @@ class Run:
                 where="arms",
                 remedy="leave ceiling out for real data",
             )
-        if config.model != "tiny":
+        if config.model == "smol":
+            smol.check()
+        elif config.model not in base.BUILT:
             auto.check(config.model)
         self._check_writer()
-        if config.model == "tiny" or config.training.ratio:
+        if config.model in base.BUILT or config.training.ratio:
             given = self.instruction
             if config.base.instruction is not None and not given.is_file():
                 raise UserError(
@@ -209,7 +212,7 @@ class Run:
 
     def _check_benchmarks(self) -> None:
         self._judge  # noqa: B018 - which looks for its folder or key
-        known, settings = benchmarks.all_tasks(), self.config.evaluate
+        known, settings = self.config.evaluate.known(), self.config.evaluate
         for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks)):
             folder = self.benchmark(known[name])
             if settings.benchmarks is None:
@@ -451,14 +454,15 @@ class Run:
 
     def base(self, seed: int) -> tuple[str, Stage | str]:
         """Where the base model is, and what identifies it."""
-        if self.config.model != "tiny":
-            return self.config.model, self.config.model
+        model = self.config.model
+        if model not in base.BUILT:
+            return model, model
         settings = self.config.base
-        config = {
-            "base": settings.model_dump(mode="json"),
-            "words": self.template.repeated_words(self.config.build.kinds),
-            "limit": self.limit,
-        }
+        config: dict[str, Any] = {"base": settings.of(model), "limit": self.limit}
+        if model == "tiny":
+            config["words"] = self.template.repeated_words(self.config.build.kinds)
+        else:
+            config["model"] = model
         seen = self.instruction_media()
         shown = seen.manifest()
         # by what the rows say and show, wherever they lie: worlds with other receivers have the same base
@@ -467,19 +471,13 @@ class Run:
             if facts is not None:
                 facts["left_out"] = {"instruction": shown["unreadable"]}
                 rows = self.instruction_rows()
-                start = stage.folder / "sighted"
-                # written last: a model folder may be a part of one
-                learned = start / "tower.json"
-                if not learned.exists():
-                    random = stage.folder / "random"
-                    words = self.template.repeated_words(self.config.build.kinds)
-                    base.build_tiny(settings.tiny, rows, words, random, seed=seed)
-                    model = self.load(random)
-                    seen = [row for values in rows.values() for row in values]
-                    told = tower.pretrain(model, seen, settings.tower, stage.folder / "tower", seed=seed)
-                    model.save(start)
-                    write_json(learned, told)
-                facts |= json.loads(learned.read_text(encoding="utf-8"))
+                if model == "tiny":
+                    start, told = self._sighted(stage.folder, rows, seed)
+                    facts |= told
+                else:
+                    start = stage.folder / "joined"
+                    if not start.exists():
+                        smol.build(settings.smol, start, seed=seed)
                 sizes = {name: float(len(values)) for name, values in rows.items()}
                 label = f"training the base, seed {seed}"
                 # the posts are described by the base itself: there are none to ask about yet
@@ -487,14 +485,34 @@ class Run:
                 facts |= self._train(start, rows, sizes, settings.train, stage.folder, seed, label, probes)
         return str(stage.folder / "model"), stage
 
+    def _sighted(
+        self, folder: Path, rows: dict[str, list[Example]], seed: int
+    ) -> tuple[Path, dict[str, Any]]:
+        """The model `tiny`, of which only the vision tower has learned; with what is told of that."""
+        settings, start = self.config.base, folder / "sighted"
+        # written last: a model folder may be a part of one
+        learned = start / "tower.json"
+        if not learned.exists():
+            random = folder / "random"
+            words = self.template.repeated_words(self.config.build.kinds)
+            base.build_tiny(settings.tiny, rows, words, random, seed=seed)
+            model = self.load(random)
+            seen = [row for values in rows.values() for row in values]
+            told = tower.pretrain(model, seen, settings.tower, folder / "tower", seed=seed)
+            model.save(start)
+            write_json(learned, told)
+        return start, json.loads(learned.read_text(encoding="utf-8"))
+
     @property
     def tracks(self) -> bool:
         """Whether anything is measured while a base or an arm trains."""
-        settings = [self.config.training.train, *([self.config.base.train] * (self.config.model == "tiny"))]
+        settings = [self.config.training.train]
+        if self.config.model in base.BUILT:
+            settings.append(self.config.base.train)
         return any(one.track_every is not None for one in settings)
 
     def _probed_tasks(self) -> list[Task]:
-        known = benchmarks.all_tasks()
+        known = self.config.evaluate.known()
         return [known[name] for name in self.config.evaluate.tasks if probing.split_of(known[name])]
 
     def task_probes(self, seed: int) -> list[Probe]:
@@ -579,7 +597,7 @@ class Run:
         def writer(prompt: str, tokens: int) -> Writer:
             return Writer(generate=generate, identity=identity, prompt=prompt, max_new_tokens=tokens)
 
-        is_trained_here = config.endpoint is None and config.model is None and self.config.model == "tiny"
+        is_trained_here = config.endpoint is None and config.model is None and self.config.model in base.BUILT
         says_tags = any("{tags}" in clause for clause in self.template.scene_more)
         has_tags = (says_tags and not is_trained_here) if config.tags is None else config.tags
         return blift.Describing(
@@ -814,16 +832,14 @@ class Run:
             ),
         )
         said = {kind for row in rows["behavior"] for kind in row.behaviors}
-        base_model = config.model
-        if base_model == "tiny" or Path(base_model).exists():
-            base_model = (
-                "a small LLaVA trained on the spot" if base_model == "tiny" else Path(base_model).name
-            )
+        base_model = base.BUILT.get(config.model, config.model)
+        if Path(base_model).exists():
+            base_model = Path(base_model).name
         facts = model_card.Facts(
             name=f"{config.name}: {name}",
             arm=name,
             base_model=base_model,
-            license=None,
+            license=smol.LICENSE if config.model == "smol" else None,
             data=learned,
             behaviors=tuple(kind for kind in config.build.kinds if kind in said),
             num_steps=steps,
@@ -868,7 +884,7 @@ class Run:
         """All answers of one arm."""
         place, mark = self.trained(name, seed)
         settings = self.config.evaluate
-        tasks = benchmarks.all_tasks()
+        tasks = settings.known()
         config = {
             "evaluate": settings.model_dump(mode="json"),
             "template": self.template.model_dump(mode="json"),
@@ -895,7 +911,7 @@ class Run:
 
     def _answers(self, place: str, name: str, seed: int) -> Iterator[pa.Table]:
         """Those of an arm to all tasks, and what it predicts of held-out posts."""
-        settings, tasks = self.config.evaluate, benchmarks.all_tasks()
+        settings, tasks = self.config.evaluate, self.config.evaluate.known()
         contests = [contest for key in settings.tasks for contest in self._contests(tasks[key])]
         asked = self._asked(place, name, seed)
         return evaluator.ask(
@@ -1022,7 +1038,7 @@ class Run:
                 answers = [one.folder / "predictions.parquet" for one in cells.values()]
                 tasks = self._asked_tasks()
                 missing = {task.name: self.prepared(task, task.test_split).missing for task in tasks}
-                facts["scores"] = scores.write(answers, self._task_facts()[0], missing, stage.folder)
+                facts["scores"] = scores.write(answers, self.task_facts(), missing, stage.folder)
         return stage
 
     # ---- test samples in training data ----
@@ -1057,14 +1073,14 @@ class Run:
         return stage
 
     def _asked_tasks(self) -> list[Task]:
-        known, settings = benchmarks.all_tasks(), self.config.evaluate
+        known, settings = self.config.evaluate.known(), self.config.evaluate
         return [known[name] for name in dict.fromkeys((*settings.tasks, *settings.finetune.tasks))]
 
     @property
     def _learns_instruction(self) -> bool:
         """Whether instruction data were trained on: by a base made here, or beside the arms' rows."""
         config = self.config
-        return config.model == "tiny" or (config.training.ratio > 0 and bool(self.trained_arms()))
+        return config.model in base.BUILT or (config.training.ratio > 0 and bool(self.trained_arms()))
 
     def _learned_rows(self, learned: Mapping[str, Stage]) -> Iterator[tuple[str, Example]]:
         """All rows that something was trained on, with the name of their data set."""
@@ -1149,7 +1165,7 @@ class Run:
             agreement=shuffled[0]["agreement"] if shuffled else {},
             contaminated=contaminated,
             contamination=checked.manifest(),
-            costs=self._costs(),
+            costs=self.costs(),
             synthetic=self.sandbox is not None,
             notes=[
                 "The primary setting, written in the config before arms were compared, is "
@@ -1166,12 +1182,16 @@ class Run:
             },
         )
 
+    def task_facts(self) -> dict[str, dict[str, Any]]:
+        """What is known of every task, as `summarize` takes it."""
+        return self._task_facts()[0]
+
     def _task_facts(self) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[tuple[str, str], Media]]:
         """What the report says about tasks: facts, the question asked, and the media of their samples."""
         tasks: dict[str, dict[str, Any]] = {}
         questions: dict[str, str] = {}
         media: dict[tuple[str, str], Media] = {}
-        known = benchmarks.all_tasks()
+        known = self.config.evaluate.known()
         for name in dict.fromkeys((*self.config.evaluate.tasks, *self.config.evaluate.finetune.tasks)):
             task = known[name]
             prepared = self.prepared(task, task.test_split)
@@ -1197,7 +1217,7 @@ class Run:
             }
         return tasks, questions, media
 
-    def _costs(self) -> dict[str, float]:
+    def costs(self) -> dict[str, float]:
         """Seconds of every finished stage."""
         found = {}
         for path in sorted(self.folder.glob("**/manifest.json")):

@@ -33,11 +33,12 @@ FLOORS = {
     "showing": 7,
     "evaluating": 7,
     "comparing": 7,
-    "ablation": 8,
+    "results": 8,
+    "ablation": 9,
     "forecast": 8,
     "": 8,
-    "cli": 9,
-    "__main__": 10,
+    "cli": 10,
+    "__main__": 11,
 }
 
 

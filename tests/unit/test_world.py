@@ -555,21 +555,24 @@ def test_no_label_word_stands_beside_media(world: Path) -> None:
 
 
 def test_no_label_word_in_any_inventory() -> None:
-    told = [text for texts in words.COMMENTS.values() for text in texts]
+    told = [text for texts in (*words.COMMENTS.values(), *words.BRIEF.values()) for text in texts]
     told += [*words.MEMORY, *words.FORGOTTEN, *words.SMALL_TALK, *words.FOREIGN, *words.SPAM, words.BOT]
     told += [*sandbox._TITLES, *sandbox._USERS, *truth.PRODUCTS, words.SCENE_QUESTION]
     told += [*truth.SCENES, *truth.ACTIONS, *truth.WEATHERS, *truth.EXPRESSIONS, *truth.EVENTS]
     told += [*truth.OBJECTS, *truth.RARE_OBJECTS]
     told += [words.caption(content) for content in itertools.islice(combinations(), 0, None, 7)]
+    told += [words.keywords(content) for content in itertools.islice(combinations(), 0, None, 7)]
     assert len(told) > 1000
     assert [text for text in told if LABEL_WORD.search(text)] == []
 
 
 def test_each_comment_is_of_one_emotion() -> None:
-    texts = [text for texts in words.COMMENTS.values() for text in texts]
+    texts = [text for said in words.INVENTORIES.values() for texts in said.values() for text in texts]
     texts += [*words.MEMORY, *words.FORGOTTEN]
     assert len(texts) == len(set(texts))
-    assert set(words.COMMENTS) == set(truth.EMOTIONS)
+    for said in words.INVENTORIES.values():
+        assert list(said) == list(truth.EMOTIONS)
+        assert all(len(texts) == 8 for texts in said.values())
 
 
 def test_only_text_ties_words_to_the_names_of_emotions(world: Path) -> None:

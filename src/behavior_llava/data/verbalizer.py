@@ -37,7 +37,7 @@ _FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "about": (frozenset(), _ABOUT),
     "question": (frozenset(), frozenset({"media"})),
     "question_behavior": (frozenset({"asks"}), frozenset({"media"})),
-    "scene": (frozenset({"number", "caption"}), frozenset()),
+    "scene": (frozenset({"caption"}), frozenset({"number"})),
     "scene_more": (frozenset(), _SCENE),
     "separator": (frozenset(), frozenset()),
     "more_colors": (frozenset(), _SCENE - {"tags"}),

@@ -62,13 +62,13 @@ def all_tasks() -> dict[str, Task]:
     return dict(sorted(found.items()))
 
 
-def task_named(name: str, *, where: object = "tasks") -> Task:
-    """A declared task.
+def task_named(name: str, *, where: object = "tasks", known: Mapping[str, Task] | None = None) -> Task:
+    """A declared task, or one of `known`.
 
     Raises:
         UserError: there is none of that name.
     """
-    known = all_tasks()
+    known = all_tasks() if known is None else known
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]!r}? " if near else ""

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from behavior_llava.core import together
 from behavior_llava.core.config import Config
@@ -74,6 +75,9 @@ class EvaluateConfig(Config):
     """What is evaluated, and how.
 
     Attributes:
+        tasks: names, of declared tasks or of those that `questions` adds.
+        questions: task -> a word -> that task's question in other words: adds the task "<task>_<word>", so
+            that a result need not hang on one choice of words.
         benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
         primary: the setting the report opens with; fixed before arms are compared.
         context_tokens: what a model may write before it is asked, in the settings that let it write.
@@ -88,6 +92,7 @@ class EvaluateConfig(Config):
     """
 
     tasks: tuple[str, ...]
+    questions: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     benchmarks: Path | None = None
     settings: tuple[Setting, ...] = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
     primary: Setting = "zero_shot_verbalized"
@@ -99,6 +104,41 @@ class EvaluateConfig(Config):
     calibration_samples: int = Field(default=64, ge=0)
     limit: int | None = None
     finetune: FinetuneConfig = FinetuneConfig()
+
+    @model_validator(mode="after")
+    def _questions_ask(self) -> EvaluateConfig:
+        declared = benchmarks.all_tasks()
+        for name, wordings in self.questions.items():
+            task = benchmarks.task_named(name, where="evaluate.questions", known=declared)
+            for word, question in wordings.items():
+                where = f"evaluate.questions.{name}.{word}"
+                if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", word) or f"{name}_{word}" in declared:
+                    raise UserError(
+                        "cannot be a task's name", where=where, remedy="use another word of small letters"
+                    )
+                if (benchmarks.ASKED in task.question) != (benchmarks.ASKED in question):
+                    raise UserError(
+                        f"{task.question!r} and {question!r} do not both hold {benchmarks.ASKED}",
+                        where=where,
+                        remedy="say in the question what the task's own says there",
+                    )
+        return self
+
+    def known(self) -> dict[str, Task]:
+        """All tasks that can be named: the declared ones, and those that `questions` adds."""
+        found = benchmarks.all_tasks()
+        for name, wordings in self.questions.items():
+            for word, question in wordings.items():
+                found[f"{name}_{word}"] = replace(found[name], name=f"{name}_{word}", question=question)
+        return found
+
+    def task_named(self, name: str) -> Task:
+        """A task that can be named.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        return benchmarks.task_named(name, where="evaluate.tasks", known=self.known())
 
 
 @dataclass(frozen=True, slots=True)

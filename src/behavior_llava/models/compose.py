@@ -24,6 +24,9 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPVisionModel,
+    EfficientNetModel,
+    FastVlmConfig,
+    FastVlmForConditionalGeneration,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -75,12 +78,19 @@ class Tower:
         not_vision: how names of weights begin that lie in the same checkpoint but are no part of the tower.
         select: LLaVA's vision_feature_select_strategy.
         num_extra: tokens the tower puts before its patches.
+        stride: pixels of a side of what becomes a token, where the config does not say `patch_size`: the
+            tower is convolutional, and its last map [B, C, H, W] becomes B x H*W tokens of C channels.
     """
 
     network: Any
     not_vision: tuple[str, ...]
     select: Literal["default", "full"]
     num_extra: int
+    stride: int | None = None
+
+    def patch(self, tower: Any) -> int:
+        """Pixels of a side of what becomes a token."""
+        return int(tower.config.patch_size) if self.stride is None else self.stride
 
 
 _CLIP = Tower(
@@ -93,20 +103,37 @@ _CLIP = Tower(
 _SIGLIP = Tower(
     SiglipVisionModel, ("text_model.", "logit_scale", "logit_bias", "embeddings.position_ids"), "full", 0
 )
-TOWERS = {"clip": _CLIP, "clip_vision_model": _CLIP, "siglip": _SIGLIP, "siglip_vision_model": _SIGLIP}
-"""By `model_type`. CLIP puts a class token before its patches, which LLaVA leaves out; SigLIP has none."""
+_EFFICIENTNET = Tower(EfficientNetModel, ("classifier.",), "full", 0, stride=32)
+TOWERS = {
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+    "efficientnet": _EFFICIENTNET,
+}
+"""By `model_type`. CLIP puts a class token before its patches, which LLaVA leaves out; SigLIP has none.
+EfficientNet goes under the roof of FastVLM, which is LLaVA for convolutional towers.
+"""
 
 
 def compose(
-    vision: str, language: str, out: Path, *, select_layer: int = -2, seed: int = 0
+    vision: str,
+    language: str,
+    out: Path,
+    *,
+    select_layer: int | None = None,
+    chat_template: str | None = None,
+    seed: int = 0,
 ) -> dict[str, int | str]:
     """Writes a LLaVA made of both to `out`, in fp32, whole or not at all.
 
     Args:
-        vision: folder or name of a CLIP or SigLIP model, whole or its tower alone.
+        vision: folder or name of a CLIP or SigLIP model, whole or its tower alone, or of an EfficientNet.
         language: folder or name of a causal language model.
         out: must not exist yet.
-        select_layer: which of the tower's hidden states becomes the picture's tokens; -1 is the last.
+        select_layer: which of the tower's hidden states becomes the picture's tokens; -1 is the last. None is
+            the last but one, and the last of a convolutional tower, which has no other.
+        chat_template: takes the place of the language model's own.
         seed: of the projector's weights.
 
     Returns:
@@ -118,7 +145,7 @@ def compose(
     """
     if out.exists():
         raise UserError("exists already", where=out, remedy="name a new folder or remove it")
-    tower, kind, image_processor = _load_tower(vision, select_layer)
+    tower, kind, select_layer, image_processor = _load_tower(vision, select_layer)
     model, tokenizer = _load_language(language)
     _add_image_token(model, tokenizer)
     network = _joined(tower, kind, model, tokenizer, select_layer=select_layer, seed=seed)
@@ -126,11 +153,11 @@ def compose(
     processor = LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=tower.config.patch_size,
+        patch_size=kind.patch(tower),
         vision_feature_select_strategy=kind.select,
         image_token=IMAGE_TOKEN,
         num_additional_image_tokens=kind.num_extra,
-        chat_template=_chat_template(tokenizer, language),
+        chat_template=_chat_template(tokenizer, language) if chat_template is None else chat_template,
     )
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -214,7 +241,7 @@ def _weights(network: Any, name: str, allowed: tuple[str, ...] = ()) -> Any:
     return model.eval()
 
 
-def _load_tower(name: str, select_layer: int) -> tuple[Any, Tower, Any]:
+def _load_tower(name: str, select_layer: int | None) -> tuple[Any, Tower, int, Any]:
     config = _config(name)
     kind = TOWERS.get(config.model_type)
     if kind is None:
@@ -224,14 +251,24 @@ def _load_tower(name: str, select_layer: int) -> tuple[Any, Tower, Any]:
             remedy=f"give one of {', '.join(TOWERS)}",
         )
     tower = _weights(kind.network, name, kind.not_vision)
-    layers = tower.config.num_hidden_layers
-    # hidden states are the embeddings and the output of every layer
-    if not -(layers + 1) <= select_layer <= layers:
+    if kind.stride is None:
+        select_layer = -2 if select_layer is None else select_layer
+        layers = tower.config.num_hidden_layers
+        # hidden states are the embeddings and the output of every layer
+        if not -(layers + 1) <= select_layer <= layers:
+            raise UserError(
+                f"has {layers} layers, and no hidden state {select_layer}",
+                where=name,
+                remedy=f"select a layer from {-(layers + 1)} to {layers}",
+            )
+    elif select_layer not in (None, -1) or tower.config.image_size % kind.stride:
         raise UserError(
-            f"has {layers} layers, and no hidden state {select_layer}",
+            f"is convolutional: its last map, {kind.stride} pixels a token, is what can be used",
             where=name,
-            remedy=f"select a layer from {-(layers + 1)} to {layers}",
+            remedy=f"select layer -1, and give it an image_size that {kind.stride} divides",
         )
+    else:
+        select_layer = -1
     try:
         image_processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -244,7 +281,7 @@ def _load_tower(name: str, select_layer: int) -> tuple[Any, Tower, Any]:
             where=name,
             remedy="correct its preprocessor_config.json",
         )
-    return tower, kind, image_processor
+    return tower, kind, select_layer, image_processor
 
 
 def _gray() -> Image.Image:
@@ -289,7 +326,7 @@ def _add_image_token(model: Any, tokenizer: Any) -> None:
 
 def _joined(
     tower: Any, kind: Tower, model: Any, tokenizer: Any, *, select_layer: int, seed: int
-) -> LlavaForConditionalGeneration:
+) -> LlavaForConditionalGeneration | FastVlmForConditionalGeneration:
     """The parts themselves under LLaVA's roof, not copies of them."""
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or head.bias is not None:
@@ -298,18 +335,26 @@ def _joined(
             where=model.name_or_path,
             remedy="use a language model whose lm_head is a matrix (Llama, Mistral, Qwen, SmolLM, OLMo)",
         )
-    side = tower.config.image_size // tower.config.patch_size
-    config = LlavaConfig(
-        vision_config=tower.config,
-        text_config=model.config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=side * side,
-        vision_feature_layer=select_layer,
-        vision_feature_select_strategy=kind.select,
-        tie_word_embeddings=bool(model.config.tie_word_embeddings),
-    )
+    is_convolutional = kind.stride is not None
+    vision = tower.config
+    if is_convolutional:
+        vision.hidden_size = vision.hidden_dim  # by which name the projector asks for it
+    side = vision.image_size // kind.patch(tower)
+    settings: dict[str, Any] = {
+        "vision_config": vision,
+        "text_config": model.config,
+        "image_token_index": tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        "image_seq_length": side * side,
+        "vision_feature_layer": select_layer,
+        "vision_feature_select_strategy": kind.select,
+        "tie_word_embeddings": bool(model.config.tie_word_embeddings),
+    }
     with torch.device("meta"):
-        network: Any = LlavaForConditionalGeneration(config)
+        network: Any = (
+            FastVlmForConditionalGeneration(FastVlmConfig(**settings))
+            if is_convolutional
+            else LlavaForConditionalGeneration(LlavaConfig(**settings))
+        )
     projector = network.model.multi_modal_projector
     projector.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)

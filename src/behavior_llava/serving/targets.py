@@ -21,6 +21,7 @@ from behavior_llava.data.manner import Manner
 from behavior_llava.models import auto
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.models.remote import RemoteConfig, RemoteModel
+from behavior_llava.training.base import BUILT
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +107,12 @@ def _of_run(folder: Path, template: str | None) -> Target:
     seed, base = config["seeds"][0], config["model"]
     trained = folder / "train" / f"seed{seed}"
     places = {arm: trained / arm / "model" for arm in COMPARED[1:]}
-    if base == "tiny":
+    if base in BUILT:
         places["base"] = folder / "base" / f"seed{seed}" / "model"
     found: dict[str, str | RemoteConfig] = {
         arm: str(place) for arm, place in places.items() if any(place.glob("*.safetensors"))
     }
-    if base != "tiny":
+    if base not in BUILT:
         found["base"] = base
     if "behavior" not in found:
         others = sorted(place.parent.name for place in trained.glob("*/model") if place.is_dir())

@@ -1,8 +1,8 @@
 """The base: a model that comes trained, or a small one trained on the spot from instruction data.
 
-A config's `model` is a folder or hub name, taken as it is, or `tiny`: then the base stage builds random
-weights and trains them on instruction data, before any behaviour is seen. Either way the arms start from the
-same base.
+A config's `model` is a folder or hub name, taken as it is, or one of BUILT: then the base stage makes a
+model and trains it on instruction data, before any behaviour is seen. `tiny` begins with random weights,
+`smol` with a pretrained tower and language model. Either way the arms start from the same base.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,15 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Example
 from behavior_llava.data import instruction
 from behavior_llava.data.viewing import View, Viewer
+from behavior_llava.models import smol
+from behavior_llava.models.smol import SmolConfig
 from behavior_llava.models.tiny import TinyConfig, build
 from behavior_llava.training import mixture
 from behavior_llava.training.readable import LIST, Unreadable, readable
 from behavior_llava.training.trainer import TrainConfig
 
+BUILT = {"tiny": "a small LLaVA trained on the spot", "smol": smol.NAME}
+"""The models that the base stage makes, and what they are called."""
 BASE = "base"
 """How the names of the instruction data sets begin."""
 
@@ -34,14 +39,21 @@ class BaseConfig(Config):
     Attributes:
         instruction: LLaVA JSON; None for the sandbox's. The arms mix it with behavior data, whatever the
             model.
+        tiny, smol: of the model of that name.
         tower: of the vision tower of `tiny` alone, before `train`; epochs count pictures.
-        train: of the model `tiny`; neither is used for a model that comes trained.
+        train: of a model made here. None of these is used for a model that comes trained.
     """
 
     instruction: Path | None = None
     tiny: TinyConfig = TinyConfig()
+    smol: SmolConfig = SmolConfig()
     tower: TrainConfig = TrainConfig(epochs=5, arguments={"learning_rate": 2.0e-3, "adam_beta2": 0.98})
     train: TrainConfig = TrainConfig(epochs=2)
+
+    def of(self, model: str) -> dict[str, Any]:
+        """The settings that the model's base depends on."""
+        other = {"tiny": {"smol"}, "smol": {"tiny", "tower"}}
+        return self.model_dump(mode="json", exclude=other[model])
 
 
 def instruction_rows(path: Path, viewer: Viewer, unreadable: Unreadable) -> dict[str, list[Example]]:

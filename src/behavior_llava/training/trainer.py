@@ -23,6 +23,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from peft import PeftModel
 from pydantic import Field
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -408,6 +409,16 @@ def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> None:
             )
         for name in matched:
             names[name].requires_grad = False
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and not any(one.requires_grad for one in module.parameters()):
+            module.register_forward_pre_hook(_keep_statistics)
+
+
+def _keep_statistics(module: torch.nn.Module, inputs: Any) -> None:
+    """A frozen batch normalization goes by what it learned, whatever batch it meets: the Trainer puts all
+    modules into training at every step.
+    """
+    module.eval()
 
 
 def train(

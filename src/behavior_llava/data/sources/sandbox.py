@@ -86,6 +86,8 @@ class Config(Settings):
     Attributes:
         seed: of the world; runs with other training seeds share it.
         signal: share of receivers who react to the content; 0 is the null world.
+        inventory: which comments they choose from; with "brief" the instruction rows on media are in few
+            words too, for models whose rows must be short, and no talk stands around their questions.
         images, videos: posts on the Reddit and on the YouTube side; page_posts: rows of the page's own CSV.
         saliency_images: pictures that people were watched looking at; memory_images: those they were asked
             about later.
@@ -98,6 +100,7 @@ class Config(Settings):
 
     seed: int = 7
     signal: float = Field(default=1.0, ge=0.0, le=1.0)
+    inventory: words.Inventory = "usual"
     images: int = Field(default=5000, ge=0)
     videos: int = Field(default=1600, ge=0)
     page_posts: int = Field(default=200, ge=0)
@@ -211,7 +214,12 @@ def _write_reddit(config: Config, folder: Path, canvas: Canvas, facts: dict[str,
         created = START_UTC + int(rng.integers(0, 29 * DAY_S))
         age_days = float(rng.choice((0.1, 2.0, 10.0, 30.0), p=(0.05, 0.15, 0.4, 0.4)))
         received = receivers.receive(
-            content, rng, signal=config.signal, channel_size=20_000 if large else 800, age_days=age_days
+            content,
+            rng,
+            signal=config.signal,
+            channel_size=20_000 if large else 800,
+            age_days=age_days,
+            inventory=config.inventory,
         )
         drawing_path = folder / "media" / f"{name}.jpg"
         if original is not None:
@@ -302,7 +310,14 @@ def _write_youtube(config: Config, folder: Path, canvas: Canvas, facts: dict[str
         channel = int(rng.integers(12))
         size = 30_000 * 3 ** (channel % 6)
         age_days = float(rng.choice((0.2, 5.0, 30.0, 400.0), p=(0.05, 0.15, 0.4, 0.4)))
-        received = receivers.receive(content, rng, signal=config.signal, channel_size=size, age_days=age_days)
+        received = receivers.receive(
+            content,
+            rng,
+            signal=config.signal,
+            channel_size=size,
+            age_days=age_days,
+            inventory=config.inventory,
+        )
         curve = receivers.replay_curve(
             film.peak_0to1, rng, signal=config.signal, memorability=content.memorability
         )
@@ -415,7 +430,14 @@ def _write_page(config: Config, folder: Path, canvas: Canvas, facts: dict[str, d
             rng = _rng(config, 3, number)
             content = draw_content(rng)
             canvas.image(folder / "media" / f"{number:05d}.jpg", content, 3, number)
-            received = receivers.receive(content, rng, signal=config.signal, channel_size=5000, age_days=30.0)
+            received = receivers.receive(
+                content,
+                rng,
+                signal=config.signal,
+                channel_size=5000,
+                age_days=30.0,
+                inventory=config.inventory,
+            )
             reactions = [received.reactions[kind] for kind in ("love", "wow", "haha", "sad", "angry")]
             shared = sum(received.shares.values())
             writer.writerow(
@@ -491,6 +513,7 @@ def _write_instruction(config: Config, folder: Path, canvas: Canvas) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    is_brief = config.inventory == "brief"
 
     def add(key: str, human: str, answer: str, **media: str) -> None:
         value = (
@@ -509,6 +532,10 @@ def _write_instruction(config: Config, folder: Path, canvas: Canvas) -> None:
         content = draw_content(rng)
         name = f"images/{number:06d}.jpg"
         canvas.image(folder / name, content, 4, number)
+        if is_brief:
+            add(f"i{number}", "Describe it.", f"{words.keywords(content)}.", image=name)
+            add(f"q{number}", *words.questions(content)[number % 6], image=name)
+            continue
         told = [words.caption(content)]
         add(f"i{number}", "Describe it.", _lines(told), image=name)
         add(f"q{number}", *_asked(content, told, number, rng), image=name)
@@ -517,8 +544,11 @@ def _write_instruction(config: Config, folder: Path, canvas: Canvas) -> None:
         film = writers.draw_film(draw_content(rng, is_filmed=True), rng)
         name = f"videos/{number:06d}.mp4"
         canvas.video(folder / name, film, 5, number)
-        told = [words.caption(shot.content) for shot in film.shots]
+        told = [(words.keywords if is_brief else words.caption)(shot.content) for shot in film.shots]
         add(f"v{number}", "Describe it.", _lines(told), video=name)
+        if is_brief:
+            add(f"w{number}", *words.questions(film.content)[number % 6], video=name)
+            continue
         add(f"w{number}", *_asked(film.content, told, number, rng), video=name)
     for number in range(config.instruction_texts):
         rng = _rng(config, 6, number)

@@ -39,7 +39,13 @@ class Reception:
 
 
 def receive(
-    content: Content, rng: np.random.Generator, *, signal: float, channel_size: int, age_days: float
+    content: Content,
+    rng: np.random.Generator,
+    *,
+    signal: float,
+    channel_size: int,
+    age_days: float,
+    inventory: words.Inventory = "usual",
 ) -> Reception:
     """Draws the behaviour of a post's receivers.
 
@@ -47,6 +53,7 @@ def receive(
         signal: share of receivers who react to the content at all, 0..1.
         channel_size: followers.
         age_days: how long the post had been up when it was read.
+        inventory: of the comments they choose from.
     """
     # at signal 0 the receivers have something else in mind than what is shown
     felt = content if rng.random() < signal else draw_content(rng, held_out=None)
@@ -56,7 +63,10 @@ def receive(
     likes = int(rng.binomial(views, like_rate))
     num_comments = int(rng.integers(2, 6))
     comments = tuple(
-        (words.comment(content, rng, signal=signal, noise=NOISE), int(rng.geometric(0.08)))
+        (
+            words.comment(content, rng, signal=signal, noise=NOISE, inventory=inventory),
+            int(rng.geometric(0.08)),
+        )
         for _ in range(num_comments)
     )
     shared = int(rng.binomial(views, 0.02 + 0.05 * felt.memorability))

@@ -8,6 +8,8 @@ pairs comments with emotion words, as books and the web do for a real model, and
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from behavior_llava.data.world.content import EKMAN, EMOTIONS, Content, draw_content
@@ -95,6 +97,93 @@ COMMENTS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+BRIEF: dict[str, tuple[str, ...]] = {
+    "amusement": (
+        "hahaha i am dying",
+        "best joke all week",
+        "cannot stop laughing",
+        "the timing lmao",
+        "this cracked me up",
+        "too funny",
+        "my cheeks hurt",
+        "laughed out loud at work",
+    ),
+    "awe": (
+        "wow just wow",
+        "so much bigger than us",
+        "i have no words",
+        "goosebumps every time",
+        "like standing in a cathedral",
+        "humbled by this",
+        "how is this even real",
+        "my mind is blown",
+    ),
+    "contentment": (
+        "so calm here",
+        "i can breathe again",
+        "a perfect slow morning",
+        "take me there please",
+        "quiet and warm",
+        "no rush at all",
+        "just what i needed",
+        "peace at last",
+    ),
+    "excitement": (
+        "cannot wait for it",
+        "count me in",
+        "my heart is pounding",
+        "what a rush",
+        "turn it up",
+        "here we go",
+        "i want to go right now",
+        "full speed ahead",
+    ),
+    "anger": (
+        "who allowed this",
+        "this is outrageous",
+        "i am fuming",
+        "they must pay for it",
+        "totally unacceptable",
+        "makes me see red",
+        "enough is enough",
+        "fire them all",
+    ),
+    "disgust": (
+        "ew no thanks",
+        "i feel ill",
+        "that must smell so bad",
+        "gagging right now",
+        "put it away please",
+        "cannot eat after this",
+        "so slimy and vile",
+        "yuck yuck yuck",
+    ),
+    "fear": (
+        "get out of there",
+        "i checked the locks twice",
+        "no way i go near that",
+        "my hands are shaking",
+        "i cannot sleep now",
+        "something is behind you",
+        "run while you can",
+        "this haunts me",
+    ),
+    "sadness": (
+        "i am in tears",
+        "hug your loved ones",
+        "gone too soon",
+        "this hurts so much",
+        "wish they were here",
+        "crying at my desk",
+        "so unfair to them",
+        "my heart aches",
+    ),
+}
+"""What other people write, in few tokens: an inventory that nothing was tuned on before."""
+
+Inventory = Literal["usual", "brief"]
+INVENTORIES: dict[Inventory, dict[str, tuple[str, ...]]] = {"usual": COMMENTS, "brief": BRIEF}
+
 MEMORY = (
     "can not get this out of my head",
     "i keep coming back to this one",
@@ -162,6 +251,12 @@ def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
     return items[int(rng.integers(len(items)))]
 
 
+def keywords(content: Content) -> str:
+    """What is to be seen, in as few words as tell it; what people are doing is left out."""
+    parts = [f"{content.weather} {content.scene}", content.left, content.right]
+    return ", ".join([*parts, *filter(None, (content.expression, content.event))])
+
+
 def caption(content: Content) -> str:
     """What is to be seen, in the words of the base stage's captions: no emotion, no opinion."""
     parts = [f"{content.weather} {content.scene}", f"{content.left} and {content.right}", content.action]
@@ -184,7 +279,14 @@ def questions(content: Content) -> tuple[tuple[str, str], ...]:
     )
 
 
-def comment(content: Content, rng: np.random.Generator, *, signal: float, noise: float) -> str:
+def comment(
+    content: Content,
+    rng: np.random.Generator,
+    *,
+    signal: float,
+    noise: float,
+    inventory: Inventory = "usual",
+) -> str:
     """What one viewer writes.
 
     Args:
@@ -199,7 +301,7 @@ def comment(content: Content, rng: np.random.Generator, *, signal: float, noise:
     memorability = content.memorability if is_moved else 0.3 + 0.65 * rng.random()
     kind = rng.random()
     if kind < 0.72:
-        return _pick(rng, COMMENTS[emotion])
+        return _pick(rng, INVENTORIES[inventory][emotion])
     if kind < 0.90:
         return _pick(rng, MEMORY if rng.random() < (memorability - 0.25) / 0.7 else FORGOTTEN)
     seen = content if is_moved else draw_content(rng, held_out=None)
