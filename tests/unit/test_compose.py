@@ -19,6 +19,8 @@ from transformers import (
     CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModel,
+    EfficientNetConfig,
+    EfficientNetModel,
     Gemma2Config,
     Gemma2ForCausalLM,
     LlamaConfig,
@@ -43,7 +45,7 @@ from behavior_llava.core.schema import Example, Media
 from behavior_llava.models import auto
 from behavior_llava.models.compose import compose
 from behavior_llava.training.batching import Collator, loss
-from behavior_llava.training.trainer import TrainConfig, train
+from behavior_llava.training.trainer import TrainConfig, freeze, train
 
 CHATML = (
     "{%- if messages[0].role != 'system' -%}{{ '<|im_start|>system\nbe kind<|im_end|>\n' }}{%- endif -%}"
@@ -87,7 +89,28 @@ def _clip_tower(folder: Path) -> None:
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=sides).save_pretrained(folder)
 
 
-VISIONS = {"clip": _clip, "siglip": _siglip, "clip_vision_model": _clip_tower}
+def _efficientnet(folder: Path) -> None:
+    model = EfficientNetModel(
+        EfficientNetConfig(image_size=64, width_coefficient=0.025, depth_coefficient=0.3, hidden_dim=32)
+    )
+    draw(model, 1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+            module.momentum = None  # the statistics become those of this batch: the pictures stay apart
+    model.train()(torch.randn(16, 3, 64, 64))
+    model.eval().save_pretrained(folder)
+    sides = {"height": 64, "width": 64}
+    CLIPImageProcessor(size={"shortest_edge": 64}, crop_size=sides).save_pretrained(folder)
+
+
+VISIONS = {
+    "clip": _clip,
+    "siglip": _siglip,
+    "clip_vision_model": _clip_tower,
+    "efficientnet": _efficientnet,
+}
+NUM_TOKENS = {"clip": 16, "siglip": 16, "clip_vision_model": 16, "efficientnet": 4}
 
 
 def _language(folder: Path, network: Any, config: Any, *, spare: int, **changes: Any) -> None:
@@ -132,7 +155,13 @@ def _qwen3(folder: Path) -> None:
 
 LANGUAGES = {"llama": _llama, "qwen2": _qwen2, "qwen3": _qwen3}
 """A base model without template and padding token, untied; a chat model with rows to spare; one without."""
-PAIRS = [("clip", "llama"), ("siglip", "qwen2"), ("clip_vision_model", "qwen3"), ("siglip", "llama")]
+PAIRS = [
+    ("clip", "llama"),
+    ("siglip", "qwen2"),
+    ("clip_vision_model", "qwen3"),
+    ("siglip", "llama"),
+    ("efficientnet", "qwen2"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +180,7 @@ def joined(
     out = tmp_path_factory.mktemp("joined") / "model"
     told = compose(str(parts / vision), str(parts / language), out)
     assert told["language"] == language
-    assert told["image_tokens"] == 16
+    assert told["image_tokens"] == NUM_TOKENS[vision]
     assert told["projector_weights"] == 2 * (32 * 32 + 32)
     assert [path.name for path in out.parent.iterdir()] == ["model"]
     return vision, language, out
@@ -197,13 +226,21 @@ def test_text_alone_gets_the_language_models_own_logits(
 def test_a_picture_gets_the_towers_own_features(
     joined: tuple[str, str, Path], model: auto.VisionLanguageModel, parts: Path, media: dict[str, Media]
 ) -> None:
-    network = SiglipVisionModel if joined[0] == "siglip" else CLIPVisionModel
-    tower = network.from_pretrained(parts / joined[0], dtype=torch.float32).eval()
+    networks = {"siglip": SiglipVisionModel, "efficientnet": EfficientNetModel}
+    tower = networks.get(joined[0], CLIPVisionModel).from_pretrained(parts / joined[0], dtype=torch.float32)
+    tower.eval()
     pixels = model.pixels([media["a"], media["clip"]])
-    assert pixels.shape == (3, 3, 32, 32)
-    hidden = tower(pixels, output_hidden_states=True).hidden_states[-2]
-    wanted = hidden if joined[0] == "siglip" else hidden[:, 1:]
-    assert wanted.shape[1] == 16
+    if joined[0] == "efficientnet":
+        assert pixels.shape == (3, 3, 64, 64)
+        features = tower(pixels).last_hidden_state
+        assert features.shape == (3, 32, 2, 2)
+        # from left to right, then the next line
+        wanted = torch.stack([features[:, :, y, x] for y in range(2) for x in range(2)], 1)
+    else:
+        assert pixels.shape == (3, 3, 32, 32)
+        hidden = tower(pixels, output_hidden_states=True).hidden_states[-2]
+        wanted = hidden if joined[0] == "siglip" else hidden[:, 1:]
+    assert wanted.shape[1] == NUM_TOKENS[joined[0]]
     projected = model.network.model.multi_modal_projector(wanted)
     found = model.network.model.get_image_features(pixels).pooler_output
     for row, expected in zip(found, projected, strict=True):
@@ -244,9 +281,12 @@ def test_the_template_is_the_language_models_own(
         assert model.answer_text("joy") == "joy<|im_end|>\n"
 
 
-def test_it_batches_and_generates(model: auto.VisionLanguageModel, media: dict[str, Media]) -> None:
+def test_it_batches_and_generates(
+    joined: tuple[str, str, Path], model: auto.VisionLanguageModel, media: dict[str, Media]
+) -> None:
     batch = model.inputs(rows(media), supervise=True)
-    assert [int((ids == model.image_token_id).sum()) for ids in batch["input_ids"]] == [16, 32, 0]
+    count = NUM_TOKENS[joined[0]]
+    assert [int((ids == model.image_token_id).sum()) for ids in batch["input_ids"]] == [count, 2 * count, 0]
     together = model.generate(rows(media), max_new_tokens=6)
     assert [model.generate([row], max_new_tokens=6)[0] for row in rows(media)] == together
     with torch.inference_mode():
@@ -276,6 +316,31 @@ def test_the_projector_learns_alone(
     }
     assert changed == {name for name in before if "multi_modal_projector" in name}
     auto.load(str(tmp_path / "stage" / "model"), model.store, device="cpu")
+
+
+def test_a_frozen_tower_keeps_its_statistics(parts: Path, media: dict[str, Media], tmp_path: Path) -> None:
+    """Batch normalization would go by the batch, and learn from it, whenever the Trainer trains."""
+    compose(str(parts / "efficientnet"), str(parts / "qwen2"), tmp_path / "model")
+    model = auto.load(str(tmp_path / "model"), FrameStore(tmp_path / "frames"), device="cpu")
+    tower = model.network.model.vision_tower
+    pixels = model.pixels([media["a"], media["clip"]])
+    wanted = tower(pixels).last_hidden_state
+    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    freeze(model.network, ["vision_tower"])
+    model.network.train()
+    torch.testing.assert_close(tower(pixels).last_hidden_state, wanted, atol=0, rtol=0)
+    assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
+    # one that learns does go by the batch
+    other = auto.load(str(tmp_path / "model"), FrameStore(tmp_path / "frames"), device="cpu")
+    freeze(other.network, ["language_model"])
+    other.network.train()
+    assert not torch.equal(other.network.model.vision_tower(pixels).last_hidden_state, wanted)
+
+
+def test_a_template_in_place_of_the_language_models(parts: Path, tmp_path: Path) -> None:
+    said = "{%- for message in messages -%}{{ message['role'] }}{%- endfor -%}"
+    compose(str(parts / "efficientnet"), str(parts / "qwen2"), tmp_path / "model", chat_template=said)
+    assert (tmp_path / "model" / "chat_template.jinja").read_text() == said
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------
@@ -314,6 +379,14 @@ def test_models_of_another_kind(parts: Path, tmp_path: Path) -> None:
     adapter = Path(shutil.copytree(parts / "llama", tmp_path / "adapter"))
     (adapter / "adapter_config.json").write_text("{}")
     assert "is an adapter" in refused(parts / "clip", adapter, out)
+
+
+def test_a_convolutional_tower_has_one_map(parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = refused(parts / "efficientnet", parts / "llama", out, select_layer=-2)
+    assert "is convolutional: its last map, 32 pixels a token" in told
+    odd = changed_config(parts / "efficientnet", tmp_path / "odd", image_size=80)
+    assert "give it an image_size that 32 divides" in refused(odd, parts / "llama", out)
 
 
 def test_an_existing_folder_is_never_written_into(parts: Path, tmp_path: Path) -> None:

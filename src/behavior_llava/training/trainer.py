@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from peft import PeftModel
 from pydantic import Field
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -409,15 +410,23 @@ def freeze(network: torch.nn.Module, patterns: Sequence[str]) -> None:
             )
         for name in matched:
             names[name].requires_grad = False
-    for module in network.modules():
-        if isinstance(module, _BatchNorm) and not any(one.requires_grad for one in module.parameters()):
-            module.register_forward_pre_hook(_keep_statistics)
+    _quiet(network)
 
 
-def _keep_statistics(module: torch.nn.Module, inputs: Any) -> None:
-    """A frozen batch normalization goes by what it learned, whatever batch it meets: the Trainer puts all
-    modules into training at every step.
+def _quiet(module: torch.nn.Module) -> None:
+    """Lets batch normalization and dropout in what learns nothing do as in use, whatever batch they meet: the
+    Trainer puts all modules into training at every step.
     """
+    if any(parameter.requires_grad for parameter in module.parameters()):
+        for child in module.children():
+            _quiet(child)
+    elif any(True for _ in module.parameters()):
+        for part in module.modules():
+            if isinstance(part, (_BatchNorm, _DropoutNd)):
+                part.register_forward_pre_hook(_as_in_use)
+
+
+def _as_in_use(module: torch.nn.Module, inputs: Any) -> None:
     module.eval()
 
 
