@@ -1,0 +1,392 @@
+"""Makes docs/results.md and its figures from the answers in results/, without training anything.
+
+    python docs/results.py            writes them
+    python docs/results.py --check    fails where they are not what the answers say
+
+Every experiment is a folder that `behavior-llava run CONFIG --results DIR` filled. What is primary was
+written in its config before any arm was trained; the sentence under a table is derived from its numbers here,
+whatever they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import and_
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from matplotlib import pyplot as plt
+
+from behavior_llava.evaluation import metrics, statistics
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "results.md"
+FIGURES = ROOT / "docs" / "results"
+CONTROLS = ("content_only", "content_matched", "shuffled")
+PRIMARY = (("emoset_feel", "emoset_evokes", "emoset_choice"), "zero_shot", "split")
+"""Tasks whose mean is taken, setting, scoring: see configs/smol.yaml."""
+LOW_LEVEL = (("lvu_scene",), "zero_shot", "sum")
+
+Asked = tuple[Sequence[str], str, str]
+Cell = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The kept answers of one config.
+
+    Attributes:
+        folder: as `run --results` left it.
+    """
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings, with every default."""
+        return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+
+    @cached_property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """What is known of every task."""
+        return json.loads((self.folder / "evaluate" / "scores" / "tasks.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def cells(self) -> dict[Cell, dict[str, Any]]:
+        """Manifest of every finished cell, in the config's order."""
+        found = {
+            (path.parent.name, int(path.parent.parent.name.removeprefix("seed"))): json.loads(
+                path.read_text(encoding="utf-8")
+            )
+            for path in sorted(self.folder.glob("evaluate/seed*/*/manifest.json"))
+        }
+        order = self.config["arms"]
+        return dict(sorted(found.items(), key=lambda item: (item[0][1], order.index(item[0][0]))))
+
+    def file(self, cell: Cell) -> Path:
+        """A cell's answers."""
+        return self.folder / "evaluate" / f"seed{cell[1]}" / cell[0] / "predictions.parquet"
+
+    @cached_property
+    def answers(self) -> dict[Cell, pa.Table]:
+        """All answers of every cell."""
+        return {cell: pq.read_table(self.file(cell)) for cell in self.cells}
+
+    @property
+    def arms(self) -> list[str]:
+        """Those with a finished cell."""
+        return list(dict.fromkeys(arm for arm, _ in self.cells))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those with a finished cell."""
+        return sorted({seed for _, seed in self.cells})
+
+
+def contest(table: pa.Table, task: str, setting: str, scoring: str) -> pa.Table:
+    """The answers to one task in one setting under one scoring."""
+    fields = {"task": task, "setting": setting, "scoring": scoring}
+    return table.filter(reduce(and_, (pc.field(name) == value for name, value in fields.items())))
+
+
+def right(table: pa.Table, asked: Asked) -> tuple[list[str], np.ndarray]:
+    """The media of an arm's answers and, of each, in which share of the tasks it is right.
+
+    Raises:
+        ValueError: the tasks were asked of different samples.
+    """
+    tasks, setting, scoring = asked
+    found: list[dict[str, tuple[str, float]]] = []
+    for task in tasks:
+        rows = contest(table, task, setting, scoring).to_pylist()
+        found.append({row["sample_id"]: (row["cluster"], row["prediction"] == row["label"]) for row in rows})
+    if not found[0] or any(one.keys() != found[0].keys() for one in found):
+        raise ValueError(f"{', '.join(tasks)} are not asked of the same samples in {setting}, {scoring}")
+    ids = sorted(found[0])
+    values = np.array([[one[id][1] for one in found] for id in ids], float).mean(1)
+    return [found[0][id][0] for id in ids], values
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two arms, in one seed or pooled over all (seed None)."""
+
+    against: str
+    seed: int | None
+    value: float
+    low: float | None
+    high: float | None
+    low90: float | None
+    high90: float | None
+    n: int
+
+
+def differences(experiment: Experiment, asked: Asked, arm: str, controls: Sequence[str]) -> list[Difference]:
+    """An arm against each control, in every seed that has both and pooled over these."""
+    metric = metrics.named("accuracy")
+    found = []
+    for control in controls:
+        seeds = [seed for seed in experiment.seeds if {(arm, seed), (control, seed)} <= set(experiment.cells)]
+        runs, media = [], []
+        for seed in seeds:
+            for name in (arm, control):
+                media, values = right(experiment.answers[name, seed], asked)
+                runs.append(values[:, None])
+        if not seeds:
+            continue
+        drawn = statistics.bootstrap(metric, runs, media)
+        own, other = drawn[0::2], drawn[1::2]
+        observed = [float(a.mean() - b.mean()) for a, b in zip(runs[0::2], runs[1::2], strict=True)]
+        each: list[tuple[int | None, float, np.ndarray]] = [
+            (seed, value, own[place] - other[place])
+            for place, (seed, value) in enumerate(zip(seeds, observed, strict=True))
+        ]
+        if len(seeds) > 1:
+            each.append((None, float(np.mean(observed)), own.mean(0) - other.mean(0)))
+        for seed, value, draws in each:
+            low, high = statistics.interval(draws)
+            low90, high90 = statistics.interval(draws, 0.90)
+            found.append(Difference(control, seed, value, low, high, low90, high90, len(set(media))))
+    return found
+
+
+# ---- words -------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash for what is undefined."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def with_interval(one: Difference) -> str:
+    """A difference in points with its 95 % interval."""
+    if one.low is None or one.high is None:
+        return f"{100 * one.value:+.1f}"
+    return f"{100 * one.value:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def verdict(found: Sequence[Difference], seeds: Sequence[int], wanted: Sequence[int]) -> str:
+    """What the differences per seed say about "behavior is above its controls in every seed"."""
+    single = [one for one in found if one.seed is not None]
+    above = [one for one in single if one.low is not None and one.low > 0]
+    below = [one for one in single if one.high is not None and one.high < 0]
+    said = (
+        f"{len(above)} of {len(single)} comparisons (a control in a seed) have their whole interval above 0"
+        f"{f', {len(below)} below' if below else ''}."
+    )
+    missing = sorted(set(wanted) - set(seeds))
+    if missing:
+        return f"**Not finished**: seeds {', '.join(map(str, missing))} are missing. So far {said}"
+    if single and len(above) == len(single):
+        return f"**Supported**: behavior is above every control in every seed. {said}"
+    return f"**Not supported** as stated before the runs. {said}"
+
+
+def scene_verdict(found: Sequence[Difference]) -> str:
+    """Whether what has nothing to do with feelings stayed as it was, within 5 points."""
+    pooled = [one for one in found if one.seed is None] or list(found)
+    told = []
+    for one in pooled:
+        equal = statistics.equivalence(one.low90, one.high90, one.n, 0.01)
+        told.append(f"{one.against} {with_interval(one)}: {equal or 'undefined'}")
+    return "Scenes, behavior against " + "; ".join(told) + " (equivalent: the 90 % interval within 5 points)."
+
+
+# ---- sections ----------------------------------------------------------------------------------------------
+
+
+def provenance(experiment: Experiment, command: str) -> Iterator[str]:
+    """Command, time, machine and hashes."""
+    yield f"```\n{command}\n```\n\n"
+    rows = []
+    for cell, told in experiment.cells.items():
+        digest = hashlib.sha256(experiment.file(cell).read_bytes()).hexdigest()[:12]
+        stages = told["costs"]
+        own = sum(stages.get(f"{verb}/seed{cell[1]}/{cell[0]}", 0) for verb in ("train", "evaluate"))
+        rows.append([f"{cell[0]}, seed {cell[1]}", f"{own / 60:.1f}", told["key"][:12], digest])
+    yield table(["cell", "minutes to train and ask", "settings", "answers (sha256)"], rows) + "\n"
+    last = next(reversed(experiment.cells.values()))
+    machine = last["machine"]
+    yield (
+        f"Machine: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, no GPU; "
+        f"Python {machine['python']}, torch {last['versions']['torch']}, transformers "
+        f"{last['versions']['transformers']}; code {(last['commit'] or 'unknown')[:12]}.\n\n"
+    )
+
+
+def primary(experiment: Experiment) -> Iterator[str]:
+    """The primary's table, differences, verdicts."""
+    tasks, setting, scoring = PRIMARY
+    facts = experiment.tasks[tasks[0]]
+    head = ["arm", *(f"seed {seed}" for seed in experiment.seeds), "mean"]
+    rows = []
+    for arm in experiment.arms:
+        values = [
+            float(right(experiment.answers[arm, seed], PRIMARY)[1].mean())
+            if (arm, seed) in experiment.cells
+            else None
+            for seed in experiment.seeds
+        ]
+        known = [value for value in values if value is not None]
+        rows.append([arm, *map(number, values), number(float(np.mean(known)))])
+    yield (
+        f"**Primary**: accuracy of image emotion, {setting}, mean over {len(tasks)} questions, scoring "
+        f"`{scoring}`; chance {number(facts['chance'])}, most frequent label {number(facts['majority'])}.\n\n"
+    )
+    yield table(head, rows) + "\n"
+    found = differences(experiment, PRIMARY, "behavior", [one for one in CONTROLS if one in experiment.arms])
+    if found:
+        columns = [*experiment.seeds, *([None] if len(experiment.seeds) > 1 else [])]
+        by = {(one.against, one.seed): one for one in found}
+        yield "Differences in points, 95 % interval over media:\n\n"
+        yield (
+            table(
+                [
+                    "behavior against",
+                    *("all seeds" if seed is None else f"seed {seed}" for seed in columns),
+                ],
+                [
+                    [
+                        control,
+                        *(
+                            with_interval(by[control, seed]) if (control, seed) in by else "-"
+                            for seed in columns
+                        ),
+                    ]
+                    for control in dict.fromkeys(one.against for one in found)
+                ],
+            )
+            + "\n"
+        )
+        yield verdict(found, experiment.seeds, experiment.config["seeds"]) + "\n\n"
+    controls = [one for one in CONTROLS if one in experiment.arms]
+    scenes = differences(experiment, LOW_LEVEL, "behavior", controls)
+    if scenes:
+        yield scene_verdict(scenes) + "\n\n"
+
+
+def secondary(experiment: Experiment) -> Iterator[str]:
+    """Every score of every task, setting and scoring, as the mean over seeds."""
+    keys: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
+    for (arm, _), answers in experiment.answers.items():
+        grouped = answers.group_by(["task", "metric", "setting", "scoring"], use_threads=False).aggregate(
+            [("prediction", "list"), ("label", "list")]
+        )
+        for row in grouped.to_pylist():
+            said = [None if one is None else json.loads(one) for one in row["prediction_list"]]
+            labels = [json.loads(one) for one in row["label_list"]]
+            value = metrics.named(row["metric"]).score(said, labels)
+            key = (row["task"], row["setting"], row["scoring"], row["metric"])
+            if value is not None:
+                keys.setdefault(key, {}).setdefault(arm, []).append(value)
+    rows = []
+    for (task, setting, scoring, metric), values in sorted(keys.items()):
+        chance = experiment.tasks.get(task, {}).get("chance")
+        rows.append(
+            [
+                f"{task}, {setting}, {scoring}",
+                metric,
+                number(chance),
+                *(number(float(np.mean(values[arm]))) if arm in values else "-" for arm in experiment.arms),
+            ]
+        )
+    yield "<details><summary>All other scores (secondary), mean over seeds</summary>\n\n"
+    yield table(["task, setting, scoring", "metric", "chance", *experiment.arms], rows)
+    yield "\n</details>\n\n"
+
+
+def figure(experiment: Experiment, name: str) -> str:
+    """Writes a forest plot of the primary's differences; the Markdown that shows it."""
+    found = differences(experiment, PRIMARY, "behavior", [one for one in CONTROLS if one in experiment.arms])
+    if not found:
+        return ""
+    FIGURES.mkdir(exist_ok=True)
+    mpl.rcParams["svg.hashsalt"] = name  # equal answers give an equal file
+    plot, axes = plt.subplots(figsize=(7, 0.6 + 0.3 * len(found)), layout="constrained")
+    for place, one in enumerate(reversed(found)):
+        low, high = one.low or one.value, one.high or one.value
+        weight = 2.5 if one.seed is None else 1.2
+        axes.plot([100 * low, 100 * high], [place, place], color="#3465a4", lw=weight)
+        axes.plot([100 * one.value], [place], "o", color="#3465a4", ms=3 + weight)
+    axes.axvline(0, color="0.5", lw=0.8)
+    labels = [
+        f"{one.against}, {'all seeds' if one.seed is None else f'seed {one.seed}'}" for one in reversed(found)
+    ]
+    axes.set_yticks(range(len(found)), labels)
+    axes.set_xlabel("behavior minus control, points of accuracy, 95 % interval")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    plot.savefig(FIGURES / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    plt.close(plot)
+    return f"![Differences of the primary with intervals](results/{name}.svg)\n\n"
+
+
+SMOL = """## A pretrained language model
+
+SmolLM2-135M-Instruct under EfficientNet-Lite0 (both Apache-2.0, from packages), in a synthetic world: drawn
+pictures, simulated viewers, comments that name no emotion. The world's link between picture and feeling is
+built in. What is tested is whether training on comments carries what the language model knows about such
+words over to pictures, beyond what more pictures (content_only), more words (content_matched) and other
+posts' comments (shuffled) do. It says nothing about real people.
+
+"""
+
+
+def page(results: Path) -> str:
+    """The whole page."""
+    parts = [
+        "# Results\n\n"
+        "Made by `python docs/results.py` from the answers in `results/`; nothing here is typed by hand. "
+        "Intervals are percentile bootstraps over media (10,000 draws); pooled ones average the seeds. "
+        "`split` takes a label's score on other, unlabelled pictures away; see evaluation/deciding.py.\n\n"
+    ]
+    parts.append(SMOL)
+    parts.extend(section(results / "smol", "smol", "make smol"))
+    return "".join(parts).rstrip() + "\n"
+
+
+def section(folder: Path, name: str, command: str) -> Iterator[str]:
+    """One experiment; a line where it has not been run."""
+    experiment = Experiment(folder)
+    if not (folder / "config.yaml").exists() or not experiment.cells:
+        yield f"Not run yet: `{command}`.\n\n"
+        return
+    yield from provenance(experiment, command)
+    yield from primary(experiment)
+    yield figure(experiment, name)
+    yield from secondary(experiment)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the page, or compares it."""
+    text = page(ROOT / "results")
+    if "--check" in arguments:
+        is_same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
+        sys.stdout.write(
+            "" if is_same else "docs/results.md is not what results/ says: run docs/results.py\n"
+        )
+        return 0 if is_same else 1
+    PAGE.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)} is written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

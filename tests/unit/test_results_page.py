@@ -1,0 +1,137 @@
+"""docs/results.md: what it says is what the answers in results/ say, and the arithmetic is right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from behavior_llava.evaluation.summary import PREDICTIONS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    spec = spec_from_file_location("results_page", ROOT / "docs" / "results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["results_page"] = module  # where its dataclasses look for their annotations
+    spec.loader.exec_module(module)
+    module.FIGURES = tmp_path_factory.mktemp("figures")  # pyright: ignore[reportAttributeAccessIssue]
+    return module
+
+
+def test_the_page_is_what_the_answers_say(page: ModuleType) -> None:
+    assert page.page(ROOT / "results") == (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+# ---- a small experiment whose numbers are known ------------------------------------------------------------
+
+WORDINGS = ("emoset_feel", "emoset_evokes", "emoset_choice")
+
+
+def answers(arm: str, seed: int, right: dict[str, list[bool]], scenes: list[bool]) -> pa.Table:
+    """One row a sample: of each wording, and of the scenes."""
+    rows: list[dict[str, Any]] = []
+    asked = {task: ("split", right[task]) for task in WORDINGS} | {"lvu_scene": ("sum", scenes)}
+    for task, (scoring, hits) in asked.items():
+        for number, is_right in enumerate(hits):
+            row: dict[str, Any] = dict.fromkeys(PREDICTIONS.names)
+            rows.append(
+                row
+                | {
+                    "benchmark": "B",
+                    "task": task,
+                    "metric": "accuracy",
+                    "setting": "zero_shot",
+                    "scoring": scoring,
+                    "arm": arm,
+                    "seed": seed,
+                    "primary": True,
+                    "sample_id": f"s{number}",
+                    "cluster": f"c{number}",
+                    "label": '"joy"',
+                    "prediction": '"joy"' if is_right else '"fear"',
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+
+
+def experiment(folder: Path, better: dict[int, bool], *, seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """100 samples; content_only gets 20 right of each wording, behavior 80, 50 and 20 where it is better."""
+    (folder / "evaluate" / "scores").mkdir(parents=True)
+    (folder / "config.yaml").write_text("arms: [content_only, behavior]\nseeds: [0, 1]\n")
+    facts = {task: {"chance": 0.125, "majority": 0.2} for task in (*WORDINGS, "lvu_scene")}
+    (folder / "evaluate" / "scores" / "tasks.json").write_text(json.dumps(facts))
+    for seed in seeds:
+        for arm in ("content_only", "behavior"):
+            counts = dict.fromkeys(WORDINGS, 20)
+            if arm == "behavior" and better[seed]:
+                counts |= {"emoset_feel": 80, "emoset_evokes": 50}
+            right = {task: [number < count for number in range(100)] for task, count in counts.items()}
+            place = folder / "evaluate" / f"seed{seed}" / arm
+            place.mkdir(parents=True)
+            pq.write_table(answers(arm, seed, right, [True] * 100), place / "predictions.parquet")
+            costs = {f"train/seed{seed}/{arm}": 60.0, f"evaluate/seed{seed}/{arm}": 30.0, "collect": 1000.0}
+            manifest = {
+                "key": "k" * 20,
+                "costs": costs,
+                "commit": "c" * 40,
+                "seconds": 30.0,
+                "machine": {"cores": 2, "memory_gib": 24, "processor": "x86_64", "python": "3.11"},
+                "versions": {"torch": "1", "transformers": "2"},
+            }
+            (place / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_the_primary_is_the_mean_over_the_questions(page: ModuleType, tmp_path: Path) -> None:
+    told = "".join(page.section(experiment(tmp_path / "e", {0: True, 1: True}), "gain", "run it"))
+    assert "```\nrun it\n```" in told
+    drawn = (page.FIGURES / "gain.svg").read_bytes()
+    assert len(drawn) > 5000
+    page.figure(page.Experiment(tmp_path / "e"), "gain")
+    assert (page.FIGURES / "gain.svg").read_bytes() == drawn
+    assert "| content_only | 0.200 | 0.200 | 0.200 |" in told
+    assert "| behavior | 0.500 | 0.500 | 0.500 |" in told  # (0.8 + 0.5 + 0.2) / 3
+    assert "chance 0.125, most frequent label 0.200" in told
+    assert "| content_only, seed 0 | 1.5 | kkkkkkkkkkkk |" in told
+    found = page.differences(page.Experiment(tmp_path / "e"), page.PRIMARY, "behavior", ["content_only"])
+    assert [(one.seed, round(one.value, 9), one.n) for one in found] == [
+        (0, 0.3, 100),
+        (1, 0.3, 100),
+        (None, 0.3, 100),
+    ]
+    # 20 samples gain nothing, 30 gain two thirds, 30 a third, 20 nothing: a standard error of 0.027
+    assert all(0.23 < one.low < 0.26 and 0.34 < one.high < 0.37 for one in found)
+    assert "**Supported**: behavior is above every control in every seed. 2 of 2 comparisons" in told
+    # the scenes are the same, but 100 samples are too few to call them equivalent
+    assert "content_only +0.0 [+0.0, +0.0]: inconclusive" in told
+
+
+def test_a_seed_without_a_gain_is_not_hidden(page: ModuleType, tmp_path: Path) -> None:
+    told = "".join(page.section(experiment(tmp_path / "e", {0: True, 1: False}), "gain", "run it"))
+    assert "**Not supported** as stated before the runs. 1 of 2 comparisons" in told
+
+
+def test_missing_seeds_are_named(page: ModuleType, tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "e", {0: True}, seeds=(0,))
+    assert "**Not finished**: seeds 1 are missing. So far 1 of 1" in "".join(
+        page.section(folder, "gain", "run it")
+    )
+    assert "".join(page.section(tmp_path / "absent", "gain", "run it")) == "Not run yet: `run it`.\n\n"
+
+
+def test_arms_that_were_asked_of_other_samples_are_refused(page: ModuleType, tmp_path: Path) -> None:
+    right = {task: [True] * (5 if task == "emoset_feel" else 6) for task in WORDINGS}
+    with pytest.raises(ValueError, match="not asked of the same samples"):
+        page.right(answers("behavior", 0, right, [True]), page.PRIMARY)
