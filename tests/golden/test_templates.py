@@ -86,7 +86,7 @@ def seen(posts: dict[str, Post], tmp_path_factory: pytest.TempPathFactory) -> di
     return found
 
 
-@pytest.mark.parametrize("name", ["paper", "short", "lambda"])
+@pytest.mark.parametrize("name", ["paper", "short", "lambda", "brief"])
 @pytest.mark.parametrize("source", ["youtube", "reddit"])
 def test_a_sample_is_said_as_written(
     name: str, source: str, seen: dict[str, blift.Row], request: pytest.FixtureRequest
@@ -113,4 +113,4 @@ def test_a_percentile_in_place_of_the_like_rate(seen: dict[str, blift.Row]) -> N
 
 
 def test_every_golden_text_is_looked_at() -> None:
-    assert len(list(TEXTS.glob("*.txt"))) == 6
+    assert len(list(TEXTS.glob("*.txt"))) == 8

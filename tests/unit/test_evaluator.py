@@ -664,3 +664,36 @@ def test_a_task_that_only_a_judge_scores_wants_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="scored by a judge alone"):
         evaluator.check(kind, config, tmp_path, is_tuned=False)
     evaluator.check(replace(kind, also=("accuracy",)), config, tmp_path, is_tuned=False)
+
+
+# ---- questions in other words ------------------------------------------------------------------------------
+
+
+def test_a_question_in_other_words_is_a_task_of_its_own() -> None:
+    config = EvaluateConfig(
+        tasks=("emoset", "emoset_feel"), questions={"emoset": {"feel": "Viewers feel", "b2": "They feel"}}
+    )
+    declared, known = benchmarks.all_tasks(), config.known()
+    assert known.keys() - declared.keys() == {"emoset_feel", "emoset_b2"}
+    own, other = config.task_named("emoset"), config.task_named("emoset_feel")
+    assert other == replace(own, name="emoset_feel", question="Viewers feel")
+    assert benchmarks.to_prompt(other, Sample(id="1", label="awe")) == "Viewers feel"
+    assert benchmarks.folder_name(other) == benchmarks.folder_name(own)
+    with pytest.raises(UserError, match="no task called 'emoset_fell'.*did you mean 'emoset_feel'"):
+        config.task_named("emoset_fell")
+
+
+@pytest.mark.parametrize(
+    ("questions", "told"),
+    [
+        ({"emosett": {"feel": "x"}}, "no task called 'emosett'"),
+        ({"emoset": {"Feel it": "x"}}, "cannot be a task's name"),
+        ({"emoset": {"../feel": "x"}}, "cannot be a task's name"),
+        ({"lvu": {}}, "no task called 'lvu'"),
+        ({"emoset": {"feel": "x {asked}"}}, "do not both hold"),
+        ({"msvd_qa": {"feel": "x"}}, "do not both hold"),
+    ],
+)
+def test_questions_that_cannot_be_are_refused(questions: dict[str, dict[str, str]], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        EvaluateConfig(tasks=("emoset",), questions=questions)

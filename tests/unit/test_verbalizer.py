@@ -522,7 +522,7 @@ def test_a_count_that_does_not_grow_is_refused() -> None:
 
 def test_every_shipped_template_loads() -> None:
     files = sorted(path.stem for path in verbalizer.TEMPLATES.glob("*.yaml"))
-    assert files == ["lambda", "paper", "short"]
+    assert files == ["brief", "lambda", "paper", "short"]
     assert [verbalizer.load_template(name).name for name in files] == files
 
 
@@ -536,7 +536,7 @@ def test_a_template_of_ones_own_changes_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"scene": "Scene: {caption}"}, "scene: .*number"),
+        ({"scene": "Scene {number}"}, "scene: .*caption"),
         ({"question": "Describe {path}"}, "question: .*path"),
         ({"question": "Describe it.\nNow"}, "question: .*longer than a line"),
         ({"separator": ""}, "separator: .*empty"),
