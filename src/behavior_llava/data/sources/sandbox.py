@@ -533,7 +533,7 @@ def _write_instruction(config: Config, folder: Path, canvas: Canvas) -> None:
         name = f"images/{number:06d}.jpg"
         canvas.image(folder / name, content, 4, number)
         if is_brief:
-            add(f"i{number}", "Describe it.", f"{words.keywords(content)}.", image=name)
+            add(f"i{number}", "Describe it.", words.keywords(content), image=name)
             add(f"q{number}", *words.questions(content)[number % 6], image=name)
             continue
         told = [words.caption(content)]
