@@ -135,3 +135,29 @@ def test_arms_that_were_asked_of_other_samples_are_refused(page: ModuleType, tmp
     right = {task: [True] * (5 if task == "emoset_feel" else 6) for task in WORDINGS}
     with pytest.raises(ValueError, match="not asked of the same samples"):
         page.right(answers("behavior", 0, right, [True]), page.PRIMARY)
+
+
+# ---- docs/scaling.md ---------------------------------------------------------------------------------------
+
+
+def test_the_page_on_scaling_is_what_its_numbers_say() -> None:
+    spec = spec_from_file_location("scaling_page", ROOT / "docs" / "scaling.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["scaling_page"] = module
+    spec.loader.exec_module(module)
+    assert module.page() == (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    # by hand: a million posts at 4,230 a second on two cores
+    assert module.Scale(1e6).text_core_hours == pytest.approx(2 * 1e6 / 4230 / 3600)
+    # 13e9 numbers x (2 + 4 + 2 again) operations x 502 to 520 tokens, 0.8 x 2.2 x 2 rows a post
+    hours, operations = module.gpu_hours(module.RECIPES[0])
+    assert operations == pytest.approx(13e9 * 8 * 510, rel=0.15)
+    assert hours == pytest.approx(operations * 3.52e6 / (0.35 * 312e12) / 3600)
+    assert [module.amount(value) for value in (0, 0.0961, 3.34, 163, 12_950)] == [
+        "0",
+        "0.096",
+        "3.3",
+        "160",
+        "13,000",
+    ]
