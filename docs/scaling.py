@@ -256,8 +256,8 @@ BREAKS = """## What breaks first, and what is done about it
    hashes (about 200 bytes a post by their fields: 20 GB at 100 million); instruction rows are held whole; the
    ledger of what an arm saw holds a set of hashes; and the check for test samples in training data, which
    streams, has not been run beyond ten thousand media.
-5. **Training**: an honest comparison costs the table's hours once an arm and seed. `configs/ablation_size.yaml`
-   shows for a part of one's own data what more posts add, before the large run.
+5. **Training**: an honest comparison costs the table's hours once an arm and seed.
+   `configs/ablation_size.yaml` shows for a part of one's own data what more posts add, before the large run.
 """
 
 
@@ -330,8 +330,8 @@ def _parts() -> Iterator[str]:
     )
     yield (
         "Attention's own products, captions and evaluation are not in it. Tokens of a picture and of a frame "
-        "are assumed from what is published of the models; with the model at hand, `run CONFIG --dry-run --gpu "
-        "NAME --gpus N` counts them by its processor, and tells the memory on each GPU.\n\n"
+        "are assumed from what is published of the models; with the model at hand, `run CONFIG --dry-run "
+        "--gpu NAME --gpus N` counts them by its processor, and tells the memory on each GPU.\n\n"
     )
     yield BREAKS
 

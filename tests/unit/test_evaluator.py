@@ -679,7 +679,7 @@ def test_a_question_in_other_words_is_a_task_of_its_own() -> None:
     assert other == replace(own, name="emoset_feel", question="Viewers feel")
     assert benchmarks.to_prompt(other, Sample(id="1", label="awe")) == "Viewers feel"
     assert benchmarks.folder_name(other) == benchmarks.folder_name(own)
-    with pytest.raises(UserError, match="no task called 'emoset_fell'.*did you mean 'emoset_feel'"):
+    with pytest.raises(UserError, match=r"no task called 'emoset_fell'.*did you mean 'emoset_feel'"):
         config.task_named("emoset_fell")
 
 
