@@ -49,7 +49,7 @@ def test_every_config_is_valid(tmp_path: Path) -> None:
         for config in runs:
             for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
                 arguments(settings, tmp_path, seed=0, on_cpu=True)
-    assert (len(CONFIGS), grids) == (17, 4)
+    assert (len(CONFIGS), grids) == (19, 5)
 
 
 def test_the_mixtures_take_the_same_number_of_rows() -> None:

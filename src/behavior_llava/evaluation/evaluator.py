@@ -78,6 +78,7 @@ class EvaluateConfig(Config):
         tasks: names, of declared tasks or of those that `questions` adds.
         questions: task -> a word -> that task's question in other words: adds the task "<task>_<word>", so
             that a result need not hang on one choice of words.
+        splits: task -> its splits for training and for the test, where a benchmark has several of each.
         benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
         primary: the setting the report opens with; fixed before arms are compared.
         context_tokens: what a model may write before it is asked, in the settings that let it write.
@@ -93,6 +94,7 @@ class EvaluateConfig(Config):
 
     tasks: tuple[str, ...]
     questions: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
+    splits: Mapping[str, tuple[str, str]] = Field(default_factory=dict)
     benchmarks: Path | None = None
     settings: tuple[Setting, ...] = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
     primary: Setting = "zero_shot_verbalized"
@@ -108,6 +110,14 @@ class EvaluateConfig(Config):
     @model_validator(mode="after")
     def _questions_ask(self) -> EvaluateConfig:
         declared = benchmarks.all_tasks()
+        for name, splits in self.splits.items():
+            task = benchmarks.task_named(name, where="evaluate.splits", known=declared)
+            if unknown := [split for split in splits if split not in task.splits]:
+                raise UserError(
+                    f"{name} has no split {unknown[0]!r}",
+                    where=f"evaluate.splits.{name}",
+                    remedy=f"it has {', '.join(task.splits[:8])}{', ...' if len(task.splits) > 8 else ''}",
+                )
         for name, wordings in self.questions.items():
             task = benchmarks.task_named(name, where="evaluate.questions", known=declared)
             for word, question in wordings.items():
@@ -127,6 +137,8 @@ class EvaluateConfig(Config):
     def known(self) -> dict[str, Task]:
         """All tasks that can be named: the declared ones, and those that `questions` adds."""
         found = benchmarks.all_tasks()
+        for name, (train, test) in self.splits.items():
+            found[name] = replace(found[name], train_split=train, test_split=test)
         for name, wordings in self.questions.items():
             for word, question in wordings.items():
                 found[f"{name}_{word}"] = replace(found[name], name=f"{name}_{word}", question=question)
