@@ -2,6 +2,7 @@
 
     python docs/results.py            writes them
     python docs/results.py --check    fails where they are not what the answers say
+    python docs/results.py --ceiling data/photos/sophoappeal     also how far the photos' likes tell votes
 
 Every experiment is a folder that `behavior-llava run CONFIG --results DIR` filled. What is primary was
 written in its config before any arm was trained; the sentence under a table is derived from its numbers here,
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import and_
@@ -28,7 +29,10 @@ import pyarrow.parquet as pq
 import yaml
 from matplotlib import pyplot as plt
 
+from behavior_llava.core.manifest import write_json
+from behavior_llava.data.sources import sophoappeal
 from behavior_llava.evaluation import metrics, statistics
+from behavior_llava.evaluation.tasks import photo_appeal
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -338,6 +342,203 @@ def figure(experiment: Experiment, name: str) -> str:
     return f"![Differences of the primary with intervals](results/{name}.svg)\n\n"
 
 
+# ---- ablations, photos, texts ------------------------------------------------------------------------------
+
+
+def ablations(folder: Path, command: str) -> Iterator[str]:
+    """The primary of every arm of every variant, and what it gains over that variant's content_only."""
+    yield f"```\n{command}\n```\n\n"
+    rows = []
+    for place in sorted(folder.glob("*/config.yaml")):
+        experiment = Experiment(place.parent)
+        for (arm, seed), answers in experiment.answers.items():
+            value = float(right(answers, PRIMARY)[1].mean())
+            gain = ""
+            if arm != "content_only" and ("content_only", seed) in experiment.cells:
+                (one,) = (
+                    each
+                    for each in differences(experiment, PRIMARY, arm, ["content_only"])
+                    if each.seed == seed
+                )
+                gain = with_interval(one)
+            rows.append([f"{place.parent.name}: {arm}", number(value), gain])
+    if not rows:
+        yield "Not run yet.\n\n"
+        return
+    yield table(["variant and arm", "primary", "points over its content_only"], rows) + "\n"
+
+
+PHOTOS = (
+    ("photo_appeal", "zero_shot", None),
+    ("photo_appeal_more", "zero_shot", None),
+    ("photo_appeal", "zero_shot_verbalized", None),
+    ("photo_appeal_more", "zero_shot_verbalized", None),
+    ("photo_appeal", "finetuned", 0.061),
+    ("photo_appeal", "finetuned", 0.1525),
+    ("photo_appeal", "finetuned", 0.305),
+)
+"""Task, setting, share of the labels; the first is the primary."""
+DRAWS = 2000
+CEILING = "ceiling.json"
+
+
+TEXTS = (("imdb", "accuracy", "sum"), ("lambda_ads", "spearman", "expectation"))
+"""Task, metric, scoring."""
+
+
+def answered(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """Predictions, None where an answer could not be read, and labels."""
+    said = [None if row["prediction"] is None else json.loads(row["prediction"]) for row in rows]
+    return said, [json.loads(row["label"]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """An arm's answers on one half: of every photo its platform, its place among all, and (answer, vote)."""
+
+    platforms: np.ndarray
+    photos: np.ndarray
+    pairs: np.ndarray
+
+
+def votes(answers: pa.Table, asked: tuple[str, str, float | None], index: dict[str, int]) -> Votes | None:
+    """What an arm said of the photos; None where it was not asked."""
+    task, setting, share = asked
+    table = contest(answers, task, setting, "expectation")
+    if share is not None:
+        table = table.filter(pc.field("label_fraction") == share)
+    rows = table.sort_by("sample_id").to_pylist()
+    if not rows:
+        return None
+    pairs = metrics.named("spearman").columns(*answered(rows))
+    ids = [row["sample_id"] for row in rows]
+    photos = np.array([index.setdefault(id, len(index)) for id in ids])
+    return Votes(np.array([id.partition(":")[0] for id in ids]), photos, pairs)
+
+
+def within(found: Votes, weights_PD: np.ndarray) -> np.ndarray:
+    """Spearman's rho within each platform, averaged over these, for every draw of the photos."""
+    weighted = metrics.named("spearman").weighted
+    each = [
+        weighted(found.pairs[found.platforms == name], weights_PD[found.photos[found.platforms == name]])
+        for name in sorted(set(found.platforms))
+    ]
+    return np.mean(each, axis=0)
+
+
+def photos(folder: Path, command: str) -> Iterator[str]:
+    """Mean over the halves, with intervals over photos: a photo is drawn in all halves together."""
+    yield f"```\n{command}\n```\n\n"
+    told = folder / CEILING
+    if told.exists():
+        rhos = json.loads(told.read_text(encoding="utf-8"))
+        yield (
+            f"The ceiling, the photos' own behavior against the votes: likes {rhos['likes']:.2f}; secondary, "
+            f"likes over views {rhos['likes_over_views']:.2f}.\n\n"
+        )
+    experiments = [Experiment(place.parent) for place in sorted(folder.glob("*/config.yaml"))]
+    arms = experiments[0].arms if experiments else []
+    whole = [one for one in experiments if {(arm, 0) for arm in arms} <= set(one.cells)]
+    if not whole:
+        yield "Not run yet.\n\n"
+        return
+    yield f"{len(whole)} of {sophoappeal.NUM_SPLITS} halves are finished.\n\n"
+    index: dict[str, int] = {}
+    read = {
+        (asked, arm): [votes(one.answers[arm, 0], asked, index) for one in whole]
+        for asked in PHOTOS
+        for arm in arms
+    }
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=DRAWS).T.astype(float)
+    weights = np.concatenate([np.ones((len(index), 1)), drawn], axis=1)
+    rows = []
+    for asked in PHOTOS:
+        means = {}
+        for arm in arms:
+            found = [one for one in read[asked, arm] if one is not None]
+            if found:
+                means[arm] = np.mean([within(one, weights) for one in found], axis=0)
+        if not means:
+            continue
+        label = f"{asked[0]}, {asked[1]}" + ("" if asked[2] is None else f", {round(164 * asked[2])} labels")
+        told = [_rho(means[arm]) if arm in means else "-" for arm in arms]
+        gains = [
+            _rho(means["behavior"] - means[arm]) if {"behavior", arm} <= means.keys() else "-"
+            for arm in ("content_only", "shuffled")
+        ]
+        rows.append([label, *told, *gains])
+    head = ["asked", *arms, "behavior - content_only", "behavior - shuffled"]
+    yield table(head, rows) + "\n"
+
+
+def ceiling(data: Path) -> dict[str, float]:
+    """Spearman's rho of likes, and of likes over views, with the votes: within each platform and averaged,
+    on each test half, and averaged over these.
+    """
+    rows = {Path(row["image"]).stem: row for row in sophoappeal.rows_of(data)}
+    found: dict[str, list[float]] = {"likes": [], "likes_over_views": []}
+    for split in range(1, sophoappeal.NUM_SPLITS + 1):
+        samples = photo_appeal.load(data, f"test_{split}")
+        platforms = np.array([sample.id.partition(":")[0] for sample in samples])
+        told = [rows[sample.id.partition(":")[2]] for sample in samples]
+        likes = [float(row["likes"]) for row in told]
+        shares = [float(row["likes"]) / max(1.0, float(row["views"])) for row in told]
+        for name, values in (("likes", likes), ("likes_over_views", shares)):
+            pairs = metrics.named("spearman").columns(values, [sample.label for sample in samples])
+            at = Votes(platforms, np.arange(len(samples)), pairs)
+            found[name].append(float(within(at, np.ones((len(samples), 1)))[0]))
+    return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
+
+
+def _rho(values: np.ndarray) -> str:
+    """The observed value, and the 95 % interval of its draws."""
+    low, high = statistics.interval(values[1:])
+    if not np.isfinite(values[0]):
+        return "-"
+    return f"{values[0]:.2f}" + ("" if low is None or high is None else f" [{low:.2f}, {high:.2f}]")
+
+
+def texts(folder: Path, command: str) -> Iterator[str]:
+    """Every arm's scores on texts of real people, mean over seeds, each beside base."""
+    experiment = Experiment(folder)
+    yield f"```\n{command}\n```\n\n"
+    if not (folder / "config.yaml").exists() or not experiment.cells:
+        yield "Not run yet.\n\n"
+        return
+    rows = []
+    for task, metric_name, scoring in TEXTS:
+        metric = metrics.named(metric_name)
+        for setting in ("zero_shot", "few_shot"):
+            runs: dict[Cell, np.ndarray] = {}
+            media: list[str] = []
+            for cell, answers in experiment.answers.items():
+                found = contest(answers, task, setting, scoring).sort_by("sample_id").to_pylist()
+                if found:
+                    runs[cell] = metric.columns(*answered(found))
+                    media = [row["cluster"] for row in found]
+            if not runs:
+                continue
+            drawn = dict(zip(runs, statistics.bootstrap(metric, list(runs.values()), media), strict=True))
+            ones = np.ones((len(media), 1))
+            observed = {cell: float(metric.weighted(run, ones)[0]) for cell, run in runs.items()}
+            row = [f"{task}, {setting}, {metric_name}, n = {len(media)}"]
+            for arm in experiment.arms:
+                seeds = [seed for name, seed in runs if name == arm]
+                value = np.mean([observed[arm, seed] for seed in seeds])
+                gain = ""
+                if arm != "base" and all(("base", seed) in runs for seed in seeds):
+                    gained = np.mean([observed[arm, seed] - observed["base", seed] for seed in seeds])
+                    draws = np.mean([drawn[arm, seed] - drawn["base", seed] for seed in seeds], axis=0)
+                    low, high = statistics.interval(draws)
+                    bounds = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+                    gain = f" ({gained:+.3f}{bounds})"
+                row.append(number(float(value)) + gain)
+            rows.append(row)
+    yield "In brackets the difference to base with its 95 % interval.\n\n"
+    yield table(["task", *experiment.arms], rows) + "\n"
+
+
 SMOL = """## A pretrained language model
 
 SmolLM2-135M-Instruct under EfficientNet-Lite0 (both Apache-2.0, from packages), in a synthetic world: drawn
@@ -345,6 +546,16 @@ pictures, simulated viewers, comments that name no emotion. The world's link bet
 built in. What is tested is whether training on comments carries what the language model knows about such
 words over to pictures, beyond what more pictures (content_only), more words (content_matched) and other
 posts' comments (shuffled) do. It says nothing about real people.
+
+"""
+
+
+REAL_PHOTOS = """## Real photos
+
+Photos of two platforms with the likes they got there, and a crowd's votes of appeal (SophoAppeal). An arm
+learns of each photo of one half how many photos of its platform it was liked more than, and is asked for the
+votes on the other half; Spearman within each platform, averaged over both. How likes, and likes over views,
+go with votes was seen before the first was chosen to be learned from.
 
 """
 
@@ -359,6 +570,15 @@ def page(results: Path) -> str:
     ]
     parts.append(SMOL)
     parts.extend(section(results / "smol", "smol", "make smol"))
+    parts.append("## What of it teaches (one seed)\n\n")
+    run = "behavior-llava run --results results"
+    parts.extend(ablations(results / "smol_ablations", f"{run}/smol_ablations configs/smol_ablations.yaml"))
+    parts.append(REAL_PHOTOS)
+    parts.extend(photos(results / "real_photos", f"{run}/real_photos configs/real_photos.yaml"))
+    parts.append(
+        "## Texts of real people\n\nThe models of the first section, asked of reviews and adverts.\n\n"
+    )
+    parts.extend(texts(results / "real_texts", f"{run}/real_texts configs/real_texts.yaml --like runs/smol"))
     return "".join(parts).rstrip() + "\n"
 
 
@@ -376,6 +596,10 @@ def section(folder: Path, name: str, command: str) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the page, or compares it."""
+    if arguments[:1] == ["--ceiling"]:
+        place = ROOT / "results" / "real_photos" / CEILING
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_json(place, ceiling(Path(arguments[1])))
     text = page(ROOT / "results")
     if "--check" in arguments:
         is_same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text

@@ -137,6 +137,100 @@ def test_arms_that_were_asked_of_other_samples_are_refused(page: ModuleType, tmp
         page.right(answers("behavior", 0, right, [True]), page.PRIMARY)
 
 
+# ---- ablations, photos, texts ------------------------------------------------------------------------------
+
+
+def test_every_variant_is_compared_with_its_own_content_only(page: ModuleType, tmp_path: Path) -> None:
+    experiment(tmp_path / "ablations" / "plain", {0: True}, seeds=(0,))
+    experiment(tmp_path / "ablations" / "signal_0pct", {0: False}, seeds=(0,))
+    told = "".join(page.ablations(tmp_path / "ablations", "run it"))
+    assert "| plain: content_only | 0.200 |  |" in told
+    assert "| plain: behavior | 0.500 | +30.0 [+2" in told
+    assert "| signal_0pct: behavior | 0.200 | +0.0 [+0.0, +0.0] |" in told
+
+
+def kept(folder: Path, cells: dict[str, list[dict[str, Any]]]) -> Path:
+    """Answers of arms, seed 0, as `run --results` keeps them."""
+    (folder / "evaluate" / "scores").mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"arms: [{', '.join(cells)}]\nseeds: [0]\n")
+    (folder / "evaluate" / "scores" / "tasks.json").write_text("{}")
+    for arm, rows in cells.items():
+        place = folder / "evaluate" / "seed0" / arm
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_text("{}")
+        whole = [dict.fromkeys(PREDICTIONS.names) | {"primary": True, "seed": 0} | row for row in rows]
+        pq.write_table(pa.Table.from_pylist(whole, schema=PREDICTIONS), place / "predictions.parquet")
+    return folder
+
+
+def photos(said: dict[str, list[float]], share: float | None = None) -> list[dict[str, Any]]:
+    """Of each platform photos whose votes rise; what was said of them."""
+    return [
+        {
+            "task": "photo_appeal",
+            "setting": "zero_shot" if share is None else "finetuned",
+            "label_fraction": share,
+            "scoring": "expectation",
+            "sample_id": f"{platform}:{number}",
+            "cluster": f"{platform}{number}",
+            "label": json.dumps(1 + number / 5),
+            "prediction": json.dumps(value),
+        }
+        for platform, values in said.items()
+        for number, value in enumerate(values)
+    ]
+
+
+def test_photos_are_ranked_within_their_platform(page: ModuleType, tmp_path: Path) -> None:
+    up = [float(one) for one in range(20)]
+    down = up[::-1]
+    # between the platforms the order is wrong, within each it is right
+    both, mixed = {"a": up, "b": [-100 + one for one in up]}, {"a": up, "b": down}
+    for split in ("split_1", "split_2"):
+        cells = {"content_only": photos(mixed), "shuffled": photos(mixed), "behavior": photos(both)}
+        kept(tmp_path / "photos" / split, cells)
+    told = "".join(page.photos(tmp_path / "photos", "run it"))
+    assert "2 of 20 halves are finished" in told
+    row = next(line for line in told.splitlines() if line.startswith("| photo_appeal, zero_shot"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1].startswith("0.00 [")  # (1 - 1) / 2
+    assert cells[3].startswith("1.00 [1.00, 1.00]")
+    assert cells[4].startswith("1.00 [")
+    assert page.CEILING not in told
+
+
+def test_photos_with_labels_stand_apart(page: ModuleType, tmp_path: Path) -> None:
+    up, down = [1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1]
+    rows = [*photos({"a": up}), *photos({"a": down}, 0.061)]
+    kept(tmp_path / "photos" / "split_1", {"content_only": rows, "behavior": rows})
+    (tmp_path / "photos" / "ceiling.json").write_text('{"likes": 0.451, "likes_over_views": 0.229}')
+    told = "".join(page.photos(tmp_path / "photos", "run it"))
+    assert "| photo_appeal, zero_shot | 1.00" in told
+    assert "| photo_appeal, finetuned, 10 labels | -1.00" in told
+    assert "likes 0.45; secondary, likes over views 0.23" in told
+
+
+def test_texts_stand_beside_base(page: ModuleType, tmp_path: Path) -> None:
+    def reviews(num_right: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "task": "imdb",
+                "setting": "zero_shot",
+                "scoring": "sum",
+                "sample_id": f"{number:03d}",
+                "cluster": f"{number}",
+                "label": '"positive"',
+                "prediction": '"positive"' if number < num_right else '"negative"',
+            }
+            for number in range(100)
+        ]
+
+    folder = kept(tmp_path / "texts", {"base": reviews(50), "behavior": reviews(60)})
+    told = "".join(page.texts(folder, "run it"))
+    assert "| imdb, zero_shot, accuracy, n = 100 | 0.500 | 0.600 (+0.100 [+0.0" in told
+    assert "lambda_ads" not in told
+
+
 # ---- docs/scaling.md ---------------------------------------------------------------------------------------
 
 

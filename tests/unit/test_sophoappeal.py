@@ -38,7 +38,7 @@ def photos(folder: Path, *, count: int = 24) -> Path:
 def posts(folder: Path, split: int | None) -> list[Post | Fault]:
     config = Config(path=folder, split=split)
     (part,) = sophoappeal.parts(config, folder)
-    return list(sophoappeal.read(config, part.content))
+    return list(sophoappeal.read(config, part))
 
 
 def test_no_photo_is_learned_from_and_asked_about(tmp_path: Path) -> None:

@@ -123,14 +123,14 @@ def parts(config: Config, folder: Path) -> Iterator[Part]:
     """The list is one part."""
     rows_of(config.path)
     key = f"{file_key(config.path / FILE)} split {config.split}"
-    yield Part(key, (str(config.path), config.split))
+    yield Part(key, None)
 
 
-def read(config: Config, piece: tuple[str, int | None]) -> Iterator[Post | Fault]:
+def read(config: Config, part: Part) -> Iterator[Post | Fault]:
     """A post or a Fault for each row."""
-    folder, split = Path(piece[0]), piece[1]
+    folder = config.path
     rows = rows_of(folder)
-    wanted = rows if split is None else half(rows, split, of="train")
+    wanted = rows if config.split is None else half(rows, config.split, of="train")
     for number, row in enumerate(wanted, 1):
         where = f"{FILE}, photo {number}"
         found = parse(row, where=where)
