@@ -150,7 +150,7 @@ def write_language(folder: Path) -> None:
     config = read.config.to_dict()
     # transformers takes a model read from a GGUF for a quantized one, which could not be trained
     config.pop("quantization_config", None)
-    clean = type(read)(type(read.config).from_dict(config)).to(torch.float32)
+    clean = type(read)(type(read.config).from_dict(config))
     clean.load_state_dict(read.state_dict())
     clean.save_pretrained(folder)
     AutoTokenizer.from_pretrained(path.parent, **place).save_pretrained(folder)

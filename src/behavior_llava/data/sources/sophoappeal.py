@@ -66,7 +66,7 @@ def rows_of(folder: Path) -> list[Row]:
                 raise UserError(
                     f"has no column {', '.join(missing)}", where=path, remedy=f"expected {', '.join(COLUMNS)}"
                 )
-            rows = list(reader)
+            rows: list[Row] = list(reader)
     except FileNotFoundError:
         raise UserError("no such list", where=path, remedy=f"give the folder that holds {FILE}") from None
     except (UnicodeDecodeError, csv.Error) as error:
