@@ -81,6 +81,7 @@ def test_every_task_runs_end_to_end(tiny_folder: Path, tmp_path: Path) -> None:
     assert all(f"| {name} |" in table for name in known)
 
 
+@pytest.mark.slow
 def test_a_model_alone_is_evaluated_continued_and_compared(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

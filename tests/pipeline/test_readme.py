@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from behavior_llava.ablation import AblationConfig
@@ -23,6 +24,7 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_snippet_runs(tmp_path: Path) -> None:
     (snippet,) = blocks("python")
     (tmp_path / "configs").symlink_to(ROOT / "configs")

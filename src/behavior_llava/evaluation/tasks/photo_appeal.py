@@ -20,7 +20,14 @@ from pathlib import Path
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Sample, Task
 from behavior_llava.data.sources import sophoappeal
-from behavior_llava.evaluation.benchmarks import known_split, media_file, number_words, one_number, safe_name
+from behavior_llava.evaluation.benchmarks import (
+    known_split,
+    media_file,
+    number_words,
+    one_number,
+    read_text,
+    safe_name,
+)
 
 SPLITS = tuple(
     f"{part}_{number}" for number in range(1, sophoappeal.NUM_SPLITS + 1) for part in ("train", "test")
@@ -43,6 +50,7 @@ def load(folder: Path, split: str) -> list[Sample]:
     known_split(split, SPLITS)
     part, _, number = split.partition("_")
     path = folder / sophoappeal.FILE
+    read_text(path, OBTAIN)  # whose absence is told as every benchmark's
     samples = []
     for row in sophoappeal.half(sophoappeal.rows_of(folder), int(number), of=part):
         if not row["crowd_mos"]:
