@@ -18,7 +18,7 @@ help: ## this list
 quickstart: .venv/.installed libraries ## the whole way through on a small synthetic world: no GPU, no account; ends with a report
 	@$(VPY) -m behavior_llava run configs/quickstart.yaml
 
-smol: .venv/.installed-smol libraries ## the claim with a pretrained language model, on a CPU: one seed takes an hour or so
+smol: .venv/.installed-smol libraries ## the claim with a pretrained language model, on a CPU: takes hours, and continues
 	@$(VPY) -m behavior_llava run configs/smol.yaml --results results/smol $(ARGS)
 
 test: .venv/.installed-dev libraries browser ## the tests that need no GPU, no network and no patience

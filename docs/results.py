@@ -564,8 +564,9 @@ def page(results: Path) -> str:
     """The whole page."""
     parts = [
         "# Results\n\n"
-        "Made by `python docs/results.py` from the answers in `results/`; nothing here is typed by hand. "
-        "Intervals are percentile bootstraps over media (10,000 draws); pooled ones average the seeds. "
+        "Made by `python docs/results.py` from the answers in `results/`; no number here is typed by hand. "
+        "Intervals are percentile bootstraps over media (10,000 draws, for photos 2,000); pooled ones "
+        "average the seeds. "
         "`split` takes a label's score on other, unlabelled pictures away; see evaluation/deciding.py.\n\n"
     ]
     parts.append(SMOL)

@@ -183,7 +183,9 @@ def caption_hours(posts: float) -> float:
     videos = ASSUMED["share_of_videos"].value
     scenes = posts * ((1 - videos) + 5 * videos)
     operations = 2 * 13e9 * (576 + 40 + ASSUMED["caption_tokens"].value)
-    return scenes * operations / (GPUS["A100-80GB"].tflops * 1e12 * GPU_UTILIZATION) / 3600  # type: ignore[operator]
+    tflops = GPUS["A100-80GB"].tflops
+    assert tflops is not None
+    return scenes * operations / (tflops * 1e12 * GPU_UTILIZATION) / 3600
 
 
 # ---- the machines' side ------------------------------------------------------------------------------------

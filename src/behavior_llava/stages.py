@@ -1052,7 +1052,7 @@ class Run:
             for name in self.trained_arms()
         }
         config = {
-            "tasks": {task.name: task.version for task in tasks},
+            "tasks": {task.name: [task.version, task.test_split, task.question] for task in tasks},
             "limit": self.limit,
             "samples": settings.limit,
             "check": contamination.settings(),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from behavior_llava import results
@@ -53,9 +54,9 @@ def test_smol_goes_the_whole_way_once(tmp_path: Path) -> None:
         for place in ("base/seed0/joined", "base/seed0/model", "train/seed0/behavior/model")
     )
 
-    def changed(before: dict[str, object], after: dict[str, object]) -> set[str]:
+    def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
         assert before.keys() == after.keys()
-        return {name for name in before if not before[name].equal(after[name])}  # type: ignore[attr-defined]
+        return {name for name in before if not torch.equal(before[name], after[name])}
 
     of_base, of_arm = changed(start, base), changed(base, arm)
     assert of_base

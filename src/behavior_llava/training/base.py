@@ -51,9 +51,11 @@ class BaseConfig(Config):
     train: TrainConfig = TrainConfig(epochs=2)
 
     def of(self, model: str) -> dict[str, Any]:
-        """The settings that the model's base depends on."""
+        """The settings that the model's base depends on, but for the instruction data: these count by what
+        they say and show, wherever they lie.
+        """
         other = {"tiny": {"smol"}, "smol": {"tiny", "tower"}}
-        return self.model_dump(mode="json", exclude=other[model])
+        return self.model_dump(mode="json", exclude={"instruction", *other[model]})
 
 
 def instruction_rows(path: Path, viewer: Viewer, unreadable: Unreadable) -> dict[str, list[Example]]:
