@@ -376,8 +376,10 @@ PHOTOS = (
     ("photo_appeal", "finetuned", 0.061),
     ("photo_appeal", "finetuned", 0.1525),
     ("photo_appeal", "finetuned", 0.305),
+    ("ai_image_appeal", "zero_shot", None),
+    ("ai_image_appeal", "zero_shot_verbalized", None),
 )
-"""Task, setting, share of the labels; the first is the primary."""
+"""Task, setting, share of the labels; the first is the primary, the last two are out of the models' domain."""
 DRAWS = 2000
 CEILING = "ceiling.json"
 
@@ -554,7 +556,8 @@ REAL_PHOTOS = """## Real photos
 
 Photos of two platforms with the likes they got there, and a crowd's votes of appeal (SophoAppeal). An arm
 learns of each photo of one half how many photos of its platform it was liked more than, and is asked for the
-votes on the other half; Spearman within each platform, averaged over both. How likes, and likes over views,
+votes on the other half; Spearman within each platform, averaged over both. Out of their domain, the models are
+asked for votes on pictures that five generators drew (AVT-AI-Images), which have no likes. How likes, and likes over views,
 go with votes was seen before the first was chosen to be learned from.
 
 """

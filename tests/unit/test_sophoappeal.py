@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from behavior_llava.core.errors import UserError
 from behavior_llava.core.schema import Fault, Post
 from behavior_llava.data.sources import sophoappeal
 from behavior_llava.data.sources.sophoappeal import Config, half, rows_of
-from behavior_llava.evaluation.tasks import photo_appeal
+from behavior_llava.evaluation.tasks import avt_ai_images, photo_appeal
 
 HEAD = "image,source,likes,views,crowd_mos\n"
 
@@ -124,4 +125,44 @@ def test_the_real_list(shared: Path) -> None:
     assert sorted((by_platform.count(name), name) for name in set(by_platform)) == [
         (138, "500px_cc0"),
         (190, "pixabay_first50k"),
+    ]
+
+
+def generated(folder: Path, rows: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "all_ratings.csv").write_text(f"image_key,db,appeal_mean\n{rows}", encoding="utf-8")
+    return folder
+
+
+def test_generated_pictures_are_known_by_their_generator(tmp_path: Path) -> None:
+    folder = generated(tmp_path / "p", "a/p.1,a,1.5\nb/p.1,b,5\n")
+    (folder / "images" / "a").mkdir(parents=True)
+    (folder / "images" / "a" / "p.1.png").write_bytes(b"x")
+    (folder / "images" / "a" / "p.jpg").write_bytes(b"x")  # of another key
+    first, second = avt_ai_images.load(folder, "all")
+    assert (first.id, first.label, second.id, second.label) == ("a:p.1", 1.5, "b:p.1", 5.0)
+    assert (first.media_path, second.media_path) == (str(folder / "images" / "a" / "p.1.png"), None)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a/p01,a,5.5", "found appeal_mean '5.5'"),
+        ("a/p01,a,", "found appeal_mean ''"),
+        ("p01,a,3", "'p01' is no path of 2 parts"),
+        ("../../p01,a,3", "p01"),
+        ("a/p01,a,3\na/p01,a,3", "'a:p01' is listed twice"),
+    ],
+)
+def test_generated_pictures_off_the_list_are_refused(row: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        avt_ai_images.load(generated(tmp_path / "p", f"{row}\n"), "all")
+
+
+def test_the_real_generated_pictures(shared: Path) -> None:
+    found = avt_ai_images.load(shared / "behaviour" / "data" / "images_avt_ai", "all")
+    assert len(found) == 146
+    assert [sample.id for sample in found if sample.media_path is None] == ["midjourney:p25"]
+    assert sorted({sample.id.partition(":")[0] for sample in found}) == [
+        *("craiyon", "dall-e", "glide", "midjourney", "own", "stable_diffusion")
     ]

@@ -33,6 +33,7 @@ SPLITS = tuple(
     f"{part}_{number}" for number in range(1, sophoappeal.NUM_SPLITS + 1) for part in ("train", "test")
 )
 SCALE = (1.0, 5.0)
+QUESTION = "How much do people like this, from 00 to 99?"
 
 OBTAIN = (
     "get the real photos of https://github.com/Telecommunication-Telemedia-Assessment/sophoappeal_images and "
@@ -60,7 +61,7 @@ def load(folder: Path, split: str) -> list[Sample]:
         samples.append(
             Sample(
                 id=f"{row['source']}:{Path(row['image']).stem}",
-                label=_vote(row["crowd_mos"], where),
+                label=vote(row["crowd_mos"], where, column="crowd_mos"),
                 media_path=image,
                 media_kind="image",
             )
@@ -68,14 +69,19 @@ def load(folder: Path, split: str) -> list[Sample]:
     return samples
 
 
-def _vote(text: str, where: str) -> float:
+def vote(text: str, where: str, *, column: str) -> float:
+    """A mean vote.
+
+    Raises:
+        UserError: it is no number of 1 to 5.
+    """
     try:
-        vote = float(text)
+        found = float(text)
     except ValueError:
-        vote = float("nan")
-    if not SCALE[0] <= vote <= SCALE[1]:
-        raise UserError(f"found crowd_mos {text!r}", where=where, remedy="expected a mean vote from 1 to 5")
-    return vote
+        found = float("nan")
+    if not SCALE[0] <= found <= SCALE[1]:
+        raise UserError(f"found {column} {text!r}", where=where, remedy="expected a mean vote from 1 to 5")
+    return found
 
 
 def _list(votes: str) -> dict[str, str]:
@@ -92,7 +98,7 @@ TASKS = (
         modality="image",
         splits=SPLITS,
         load=load,
-        question="How much do people like this, from 00 to 99?",
+        question=QUESTION,
         labels=(),
         answers="number",
         scale=SCALE,

@@ -17,10 +17,10 @@ def write(canvas: Canvas, benchmarks: Path, sizes: Mapping[str, int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["image,source,likes,views,crowd_mos\n"]
     for number in range(sizes["train"] + sizes["test"]):
-        rng = canvas.rng(140, number)
+        rng = canvas.rng(142, number)
         content = draw_content(rng, held_out=False)
         name = f"images/photo_{number:05d}.jpg"
-        canvas.image(folder / name, content, 140, number)
+        canvas.image(folder / name, content, 142, number)
         views = int(rng.integers(100, 5000))
         likes = int(rng.binomial(views, content.appeal))
         vote = float(np.clip(1 + 6 * content.appeal + rng.normal(0, 0.3), 1, 5))
