@@ -52,9 +52,11 @@ class Experiment:
 
     Attributes:
         folder: as `run --results` left it.
+        share: answers after training with this share of a task's labels alone; None for all answers.
     """
 
     folder: Path
+    share: float | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -84,8 +86,9 @@ class Experiment:
 
     @cached_property
     def answers(self) -> dict[Cell, pa.Table]:
-        """All answers of every cell."""
-        return {cell: pq.read_table(self.file(cell)) for cell in self.cells}
+        """The answers of every cell."""
+        asked = None if self.share is None else pc.field("label_fraction") == self.share
+        return {cell: pq.read_table(self.file(cell), filters=asked) for cell in self.cells}
 
     @property
     def arms(self) -> list[str]:
@@ -368,6 +371,33 @@ def ablations(folder: Path, command: str) -> Iterator[str]:
     yield table(["variant and arm", "primary", "points over its content_only"], rows) + "\n"
 
 
+SHARES = (0.1, 1.0)
+FINETUNED = (("emoset_feel",), "finetuned", "sum")
+
+
+def finetuned(folder: Path, command: str) -> Iterator[str]:
+    """Accuracy of every arm after training with labels, and behavior's differences to the others."""
+    yield f"```\n{command}\n```\n\n"
+    if not (folder / "config.yaml").exists() or not Experiment(folder).cells:
+        yield "Not run yet.\n\n"
+        return
+    rows = []
+    for share in SHARES:
+        experiment = Experiment(folder, share)
+        others = [arm for arm in experiment.arms if arm != "behavior"]
+        found = differences(experiment, FINETUNED, "behavior", others)
+        last = {one.against: one for one in found}  # pooled over the seeds where there are several
+        for arm in experiment.arms:
+            values = [
+                float(right(answers, FINETUNED)[1].mean())
+                for (name, _), answers in experiment.answers.items()
+                if name == arm
+            ]
+            gain = with_interval(last[arm]) if arm in last else ""
+            rows.append([f"{share:.0%} of the labels: {arm}", number(float(np.mean(values))), gain])
+    yield table(["labels and arm", "accuracy", "behavior's points over it"], rows) + "\n"
+
+
 PHOTOS = (
     ("photo_appeal", "zero_shot", None),
     ("photo_appeal_more", "zero_shot", None),
@@ -379,7 +409,7 @@ PHOTOS = (
     ("ai_image_appeal", "zero_shot", None),
     ("ai_image_appeal", "zero_shot_verbalized", None),
 )
-"""Task, setting, share of the labels; the first is the primary, the last two are out of the models' domain."""
+"""Task, setting, share of the labels; the first is the primary, the last two are out of domain."""
 DRAWS = 2000
 CEILING = "ceiling.json"
 
@@ -556,9 +586,9 @@ REAL_PHOTOS = """## Real photos
 
 Photos of two platforms with the likes they got there, and a crowd's votes of appeal (SophoAppeal). An arm
 learns of each photo of one half how many photos of its platform it was liked more than, and is asked for the
-votes on the other half; Spearman within each platform, averaged over both. Out of their domain, the models are
-asked for votes on pictures that five generators drew (AVT-AI-Images), which have no likes. How likes, and likes over views,
-go with votes was seen before the first was chosen to be learned from.
+votes on the other half; Spearman within each platform, averaged over both. Out of domain, the models are
+asked for votes on pictures that generators drew (AVT-AI-Images), which have no likes. How likes, and likes
+over views, go with votes was seen before the first was chosen to be learned from.
 
 """
 
@@ -577,6 +607,9 @@ def page(results: Path) -> str:
     parts.append("## What of it teaches (one seed)\n\n")
     run = "behavior-llava run --results results"
     parts.extend(ablations(results / "smol_ablations", f"{run}/smol_ablations configs/smol_ablations.yaml"))
+    parts.append("## With labels (one seed)\n\n")
+    finetuning = f"{run}/smol_finetune configs/smol_finetune.yaml --like runs/smol"
+    parts.extend(finetuned(results / "smol_finetune", finetuning))
     parts.append(REAL_PHOTOS)
     parts.extend(photos(results / "real_photos", f"{run}/real_photos configs/real_photos.yaml"))
     parts.append(

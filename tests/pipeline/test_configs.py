@@ -49,7 +49,26 @@ def test_every_config_is_valid(tmp_path: Path) -> None:
         for config in runs:
             for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
                 arguments(settings, tmp_path, seed=0, on_cpu=True)
-    assert (len(CONFIGS), grids) == (19, 5)
+    assert (len(CONFIGS), grids) == (20, 5)
+
+
+def test_what_goes_on_from_smol_has_its_world_base_and_training() -> None:
+    """Otherwise its models could not be lent, and a difference would be of two things."""
+    smol = load(RunConfig, ROOT / "configs" / "smol.yaml")
+    others = {
+        name: load(RunConfig, ROOT / "configs" / f"{name}.yaml") for name in ("smol_finetune", "real_texts")
+    }
+    grid = load(ablation.AblationConfig, ROOT / "configs" / "smol_ablations.yaml")
+    varied = {"kinds": set(), "unfiltered": {"build"}, "signal 50 %": {"collect"}, "signal 0 %": {"collect"}}
+    variants = grid.variants()
+    assert set(variants) == set(varied)
+    for name, config in (others | variants).items():
+        for part in {"model", "collect", "build", "base", "training"} - varied.get(name, set()):
+            assert getattr(config, part) == getattr(smol, part), (name, part)
+    assert all(config.evaluate == smol.evaluate for config in variants.values())
+    photos = load(ablation.AblationConfig, ROOT / "configs" / "real_photos.yaml").variants()
+    assert len(photos) == 20
+    assert all(config.base.train == smol.base.train for config in photos.values())
 
 
 def test_the_mixtures_take_the_same_number_of_rows() -> None:

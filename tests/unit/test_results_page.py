@@ -149,6 +149,51 @@ def test_every_variant_is_compared_with_its_own_content_only(page: ModuleType, t
     assert "| signal_0pct: behavior | 0.200 | +0.0 [+0.0, +0.0] |" in told
 
 
+def test_labels_are_told_share_by_share(page: ModuleType, tmp_path: Path) -> None:
+    def told(share: float, num_right: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "task": "emoset_feel",
+                "setting": "finetuned",
+                "label_fraction": share,
+                "scoring": "sum",
+                "sample_id": f"{number:03d}",
+                "cluster": f"{number}",
+                "label": '"joy"',
+                "prediction": '"joy"' if number < num_right else '"fear"',
+            }
+            for number in range(100)
+        ]
+
+    folder = kept(
+        tmp_path / "labels",
+        {"content_only": [*told(0.1, 20), *told(1.0, 70)], "behavior": [*told(0.1, 50), *told(1.0, 65)]},
+    )
+    said = "".join(page.finetuned(folder, "run it"))
+    assert "| 10% of the labels: content_only | 0.200 | +30.0 [+2" in said
+    assert "| 100% of the labels: content_only | 0.700 | -5.0 [-" in said
+    assert "| 100% of the labels: behavior | 0.650 |  |" in said
+    assert "Not run yet" in "".join(page.finetuned(tmp_path / "absent", "run it"))
+
+
+def test_the_ceiling_is_of_the_tested_halves(page: ModuleType, tmp_path: Path) -> None:
+    """Votes of one platform rise with likes and with likes over views, of the other fall with both."""
+    rows = [
+        *(
+            f"images/a{number:02d}.jpg,a,{10 + number},{1000 - 90 * number},{1 + number / 4}\n"
+            for number in range(8)
+        ),
+        *(f"images/b{number:02d}.jpg,b,{10 + number},100,{5 - number / 4}\n" for number in range(8)),
+    ]
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "behaviour.csv").write_text("image,source,likes,views,crowd_mos\n" + "".join(rows))
+    # +1 within a and -1 within b, in every half
+    assert page.ceiling(folder) == {"likes": 0.0, "likes_over_views": 0.0}
+    (folder / "behaviour.csv").write_text("image,source,likes,views,crowd_mos\n" + "".join(rows[:8]))
+    assert page.ceiling(folder) == {"likes": 1.0, "likes_over_views": 1.0}
+
+
 def kept(folder: Path, cells: dict[str, list[dict[str, Any]]]) -> Path:
     """Answers of arms, seed 0, as `run --results` keeps them."""
     (folder / "evaluate" / "scores").mkdir(parents=True)
