@@ -189,21 +189,33 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def verdict(found: Sequence[Difference], seeds: Sequence[int], wanted: Sequence[int]) -> str:
+def verdict(found: Sequence[Difference], controls: Sequence[str], seeds: Sequence[int]) -> str:
     """What the differences per seed say about "behavior is above its controls in every seed"."""
-    single = [one for one in found if one.seed is not None]
-    above = [one for one in single if one.low is not None and one.low > 0]
-    below = [one for one in single if one.high is not None and one.high < 0]
+    single = {(one.against, one.seed): one for one in found if one.seed is not None}
+    above = [one for one in single.values() if one.low is not None and one.low > 0]
+    below = [one for one in single.values() if one.high is not None and one.high < 0]
     said = (
         f"{len(above)} of {len(single)} comparisons (a control in a seed) have their whole interval above 0"
         f"{f', {len(below)} below' if below else ''}."
     )
-    missing = sorted(set(wanted) - set(seeds))
+    missing = [
+        f"{control} in seed {seed}" for seed in seeds for control in controls if (control, seed) not in single
+    ]
     if missing:
-        return f"**Not finished**: seeds {', '.join(map(str, missing))} are missing. So far {said}"
-    if single and len(above) == len(single):
+        return f"**Not finished**: {', '.join(missing)}: missing. So far {said}"
+    if len(above) == len(single):
         return f"**Supported**: behavior is above every control in every seed. {said}"
     return f"**Not supported** as stated before the runs. {said}"
+
+
+def outcome(named: Mapping[str, tuple[float | None, float | None]]) -> str:
+    """Which differences, by their intervals, lie above 0, below, or cannot be told apart from it."""
+    groups: dict[str, list[str]] = {"above 0": [], "below 0": [], "not told apart from 0": []}
+    for name, (low, high) in named.items():
+        is_above, is_below = low is not None and low > 0, high is not None and high < 0
+        where = "above 0" if is_above else "below 0" if is_below else "not told apart from 0"
+        groups[where].append(name)
+    return "; ".join(f"{where}: {', '.join(names)}" for where, names in groups.items() if names) + "."
 
 
 def scene_verdict(found: Sequence[Difference]) -> str:
@@ -219,23 +231,40 @@ def scene_verdict(found: Sequence[Difference]) -> str:
 # ---- sections ----------------------------------------------------------------------------------------------
 
 
-def provenance(experiment: Experiment, command: str) -> Iterator[str]:
-    """Command, time, machine and hashes."""
+def provenance(folder: Path, experiments: Sequence[Experiment], command: str) -> Iterator[str]:
+    """Command, and of what is finished: time, machines, hashes."""
     yield f"```\n{command}\n```\n\n"
-    rows = []
-    for cell, told in experiment.cells.items():
-        digest = hashlib.sha256(experiment.file(cell).read_bytes()).hexdigest()[:12]
-        stages = told["costs"]
-        own = sum(stages.get(f"{verb}/seed{cell[1]}/{cell[0]}", 0) for verb in ("train", "evaluate"))
-        rows.append([f"{cell[0]}, seed {cell[1]}", f"{own / 60:.1f}", told["key"][:12], digest])
-    yield table(["cell", "minutes to train and ask", "settings", "answers (sha256)"], rows) + "\n"
-    last = next(reversed(experiment.cells.values()))
-    machine = last["machine"]
-    yield (
-        f"Machine: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, no GPU; "
-        f"Python {machine['python']}, torch {last['versions']['torch']}, transformers "
-        f"{last['versions']['transformers']}; code {(last['commit'] or 'unknown')[:12]}.\n\n"
-    )
+    rows, minutes, machines = [], 0.0, set()
+    for experiment in experiments:
+        variant = "" if experiment.folder == folder else f"{experiment.folder.name}: "
+        for cell, told in experiment.cells.items():
+            digest = hashlib.sha256(experiment.file(cell).read_bytes()).hexdigest()[:12]
+            own = sum(
+                told["costs"].get(f"{verb}/seed{cell[1]}/{cell[0]}", 0) for verb in ("train", "evaluate")
+            )
+            minutes += own / 60
+            rows.append(
+                [
+                    f"{variant}{cell[0]}, seed {cell[1]}",
+                    f"{own / 60:.1f}",
+                    told["key"][:12],
+                    digest,
+                    (told["commit"] or "unknown")[:12],
+                ]
+            )
+            machine, packages = told["machine"], told["versions"]
+            machines.add(
+                f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, no GPU; "
+                f"Python {machine['python']}, torch {packages['torch']}, "
+                f"transformers {packages['transformers']}"
+            )
+    if not rows:
+        yield "Not run yet.\n\n"
+        return
+    yield f"<details><summary>{len(rows)} cells, {minutes:.0f} minutes to train and ask</summary>\n\n"
+    yield table(["cell", "minutes", "settings", "answers (sha256)", "code"], rows)
+    yield "\n</details>\n\n"
+    yield f"Machine: {'; or '.join(sorted(machines))}.\n\n"
 
 
 def primary(experiment: Experiment) -> Iterator[str]:
@@ -258,7 +287,8 @@ def primary(experiment: Experiment) -> Iterator[str]:
         f"`{scoring}`; chance {number(facts['chance'])}, most frequent label {number(facts['majority'])}.\n\n"
     )
     yield table(head, rows) + "\n"
-    found = differences(experiment, PRIMARY, "behavior", [one for one in CONTROLS if one in experiment.arms])
+    controls = [one for one in CONTROLS if one in experiment.config["arms"]]
+    found = differences(experiment, PRIMARY, "behavior", controls)
     if found:
         columns = [*experiment.seeds, *([None] if len(experiment.seeds) > 1 else [])]
         by = {(one.against, one.seed): one for one in found}
@@ -282,8 +312,7 @@ def primary(experiment: Experiment) -> Iterator[str]:
             )
             + "\n"
         )
-        yield verdict(found, experiment.seeds, experiment.config["seeds"]) + "\n\n"
-    controls = [one for one in CONTROLS if one in experiment.arms]
+        yield verdict(found, controls, experiment.config["seeds"]) + "\n\n"
     scenes = differences(experiment, LOW_LEVEL, "behavior", controls)
     if scenes:
         yield scene_verdict(scenes) + "\n\n"
@@ -328,7 +357,8 @@ def figure(experiment: Experiment, name: str) -> str:
     mpl.rcParams["svg.hashsalt"] = name  # equal answers give an equal file
     plot, axes = plt.subplots(figsize=(7, 0.6 + 0.3 * len(found)), layout="constrained")
     for place, one in enumerate(reversed(found)):
-        low, high = one.low or one.value, one.high or one.value
+        low = one.value if one.low is None else one.low
+        high = one.value if one.high is None else one.high
         weight = 2.5 if one.seed is None else 1.2
         axes.plot([100 * low, 100 * high], [place, place], color="#3465a4", lw=weight)
         axes.plot([100 * one.value], [place], "o", color="#3465a4", ms=3 + weight)
@@ -348,12 +378,20 @@ def figure(experiment: Experiment, name: str) -> str:
 # ---- ablations, photos, texts ------------------------------------------------------------------------------
 
 
+def found_in(folder: Path) -> list[Experiment]:
+    """What is finished of a run, or of the variants of a grid, by name."""
+    places = [folder, *sorted(path.parent for path in folder.glob("*/config.yaml"))]
+    found = [Experiment(place) for place in places if (place / "config.yaml").exists()]
+    return [one for one in found if one.cells]
+
+
 def ablations(folder: Path, command: str) -> Iterator[str]:
     """The primary of every arm of every variant, and what it gains over that variant's content_only."""
-    yield f"```\n{command}\n```\n\n"
-    rows = []
-    for place in sorted(folder.glob("*/config.yaml")):
-        experiment = Experiment(place.parent)
+    experiments = found_in(folder)
+    yield from provenance(folder, experiments, command)
+    rows: list[list[str]] = []
+    gains: dict[str, tuple[float | None, float | None]] = {}
+    for experiment in experiments:
         for (arm, seed), answers in experiment.answers.items():
             value = float(right(answers, PRIMARY)[1].mean())
             gain = ""
@@ -364,11 +402,12 @@ def ablations(folder: Path, command: str) -> Iterator[str]:
                     if each.seed == seed
                 )
                 gain = with_interval(one)
-            rows.append([f"{place.parent.name}: {arm}", number(value), gain])
-    if not rows:
-        yield "Not run yet.\n\n"
-        return
-    yield table(["variant and arm", "primary", "points over its content_only"], rows) + "\n"
+                gains[f"{experiment.folder.name}, {arm}"] = (one.low, one.high)
+            rows.append([f"{experiment.folder.name}: {arm}", number(value), gain])
+    if rows:
+        yield table(["variant and arm", "primary", "points over its content_only"], rows) + "\n"
+    if gains:
+        yield f"Gain over content_only, by its 95 % interval: {outcome(gains)}\n\n"
 
 
 SHARES = (0.1, 1.0)
@@ -377,16 +416,17 @@ FINETUNED = (("emoset_feel",), "finetuned", "sum")
 
 def finetuned(folder: Path, command: str) -> Iterator[str]:
     """Accuracy of every arm after training with labels, and behavior's differences to the others."""
-    yield f"```\n{command}\n```\n\n"
-    if not (folder / "config.yaml").exists() or not Experiment(folder).cells:
-        yield "Not run yet.\n\n"
+    yield from provenance(folder, found_in(folder), command)
+    if not found_in(folder):
         return
     rows = []
+    gains: dict[str, tuple[float | None, float | None]] = {}
     for share in SHARES:
         experiment = Experiment(folder, share)
         others = [arm for arm in experiment.arms if arm != "behavior"]
         found = differences(experiment, FINETUNED, "behavior", others)
         last = {one.against: one for one in found}  # pooled over the seeds where there are several
+        gains |= {f"{name} with {share:.0%}": (one.low, one.high) for name, one in last.items()}
         for arm in experiment.arms:
             values = [
                 float(right(answers, FINETUNED)[1].mean())
@@ -396,6 +436,7 @@ def finetuned(folder: Path, command: str) -> Iterator[str]:
             gain = with_interval(last[arm]) if arm in last else ""
             rows.append([f"{share:.0%} of the labels: {arm}", number(float(np.mean(values))), gain])
     yield table(["labels and arm", "accuracy", "behavior's points over it"], rows) + "\n"
+    yield f"Behavior minus the other arm, by its 95 % interval: {outcome(gains)}\n\n"
 
 
 PHOTOS = (
@@ -460,7 +501,8 @@ def within(found: Votes, weights_PD: np.ndarray) -> np.ndarray:
 
 def photos(folder: Path, command: str) -> Iterator[str]:
     """Mean over the halves, with intervals over photos: a photo is drawn in all halves together."""
-    yield f"```\n{command}\n```\n\n"
+    experiments = found_in(folder)
+    yield from provenance(folder, experiments, command)
     told = folder / CEILING
     if told.exists():
         rhos = json.loads(told.read_text(encoding="utf-8"))
@@ -468,11 +510,9 @@ def photos(folder: Path, command: str) -> Iterator[str]:
             f"The ceiling, the photos' own behavior against the votes: likes {rhos['likes']:.2f}; secondary, "
             f"likes over views {rhos['likes_over_views']:.2f}.\n\n"
         )
-    experiments = [Experiment(place.parent) for place in sorted(folder.glob("*/config.yaml"))]
-    arms = experiments[0].arms if experiments else []
+    arms = experiments[0].config["arms"] if experiments else []
     whole = [one for one in experiments if {(arm, 0) for arm in arms} <= set(one.cells)]
     if not whole:
-        yield "Not run yet.\n\n"
         return
     yield f"{len(whole)} of {sophoappeal.NUM_SPLITS} halves are finished.\n\n"
     index: dict[str, int] = {}
@@ -485,6 +525,7 @@ def photos(folder: Path, command: str) -> Iterator[str]:
     drawn = rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=DRAWS).T.astype(float)
     weights = np.concatenate([np.ones((len(index), 1)), drawn], axis=1)
     rows = []
+    primary: dict[str, tuple[float | None, float | None]] = {}
     for asked in PHOTOS:
         means = {}
         for arm in arms:
@@ -495,13 +536,18 @@ def photos(folder: Path, command: str) -> Iterator[str]:
             continue
         label = f"{asked[0]}, {asked[1]}" + ("" if asked[2] is None else f", {round(164 * asked[2])} labels")
         told = [_rho(means[arm]) if arm in means else "-" for arm in arms]
-        gains = [
-            _rho(means["behavior"] - means[arm]) if {"behavior", arm} <= means.keys() else "-"
+        gains = {
+            arm: means["behavior"] - means[arm]
             for arm in ("content_only", "shuffled")
-        ]
-        rows.append([label, *told, *gains])
+            if {"behavior", arm} <= means.keys()
+        }
+        if asked == PHOTOS[0]:
+            primary = {arm: statistics.interval(draws[1:]) for arm, draws in gains.items()}
+        both = (_rho(gains[arm]) if arm in gains else "-" for arm in ("content_only", "shuffled"))
+        rows.append([label, *told, *both])
     head = ["asked", *arms, "behavior - content_only", "behavior - shuffled"]
     yield table(head, rows) + "\n"
+    yield f"The primary, behavior minus its control, by the 95 % interval over photos: {outcome(primary)}\n\n"
 
 
 def ceiling(data: Path) -> dict[str, float]:
@@ -533,12 +579,12 @@ def _rho(values: np.ndarray) -> str:
 
 def texts(folder: Path, command: str) -> Iterator[str]:
     """Every arm's scores on texts of real people, mean over seeds, each beside base."""
-    experiment = Experiment(folder)
-    yield f"```\n{command}\n```\n\n"
-    if not (folder / "config.yaml").exists() or not experiment.cells:
-        yield "Not run yet.\n\n"
+    yield from provenance(folder, found_in(folder), command)
+    if not found_in(folder):
         return
+    experiment = Experiment(folder)
     rows = []
+    gains: dict[str, tuple[float | None, float | None]] = {}
     for task, metric_name, scoring in TEXTS:
         metric = metrics.named(metric_name)
         for setting in ("zero_shot", "few_shot"):
@@ -562,13 +608,14 @@ def texts(folder: Path, command: str) -> Iterator[str]:
                 if arm != "base" and all(("base", seed) in runs for seed in seeds):
                     gained = np.mean([observed[arm, seed] - observed["base", seed] for seed in seeds])
                     draws = np.mean([drawn[arm, seed] - drawn["base", seed] for seed in seeds], axis=0)
-                    low, high = statistics.interval(draws)
+                    low, high = gains[f"{arm} ({task}, {setting})"] = statistics.interval(draws)
                     bounds = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
                     gain = f" ({gained:+.3f}{bounds})"
                 row.append(number(float(value)) + gain)
             rows.append(row)
     yield "In brackets the difference to base with its 95 % interval.\n\n"
     yield table(["task", *experiment.arms], rows) + "\n"
+    yield f"Difference to base, by its interval: {outcome(gains)}\n\n"
 
 
 SMOL = """## A pretrained language model
@@ -620,15 +667,13 @@ def page(results: Path) -> str:
 
 
 def section(folder: Path, name: str, command: str) -> Iterator[str]:
-    """One experiment; a line where it has not been run."""
-    experiment = Experiment(folder)
-    if not (folder / "config.yaml").exists() or not experiment.cells:
-        yield f"Not run yet: `{command}`.\n\n"
-        return
-    yield from provenance(experiment, command)
-    yield from primary(experiment)
-    yield figure(experiment, name)
-    yield from secondary(experiment)
+    """The experiment whose primary is the claim's."""
+    experiments = found_in(folder)
+    yield from provenance(folder, experiments, command)
+    for experiment in experiments:
+        yield from primary(experiment)
+        yield figure(experiment, name)
+        yield from secondary(experiment)
 
 
 def main(arguments: Sequence[str]) -> int:

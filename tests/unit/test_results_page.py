@@ -66,6 +66,16 @@ def answers(arm: str, seed: int, right: dict[str, list[bool]], scenes: list[bool
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
 
 
+MANIFEST: dict[str, Any] = {
+    "key": "k" * 20,
+    "costs": {},
+    "commit": "c" * 40,
+    "seconds": 30.0,
+    "machine": {"cores": 2, "memory_gib": 24, "processor": "x86_64", "python": "3.11"},
+    "versions": {"torch": "1", "transformers": "2"},
+}
+
+
 def experiment(folder: Path, better: dict[int, bool], *, seeds: tuple[int, ...] = (0, 1)) -> Path:
     """100 samples; content_only gets 20 right of each wording, behavior 80, 50 and 20 where it is better."""
     (folder / "evaluate" / "scores").mkdir(parents=True)
@@ -82,14 +92,7 @@ def experiment(folder: Path, better: dict[int, bool], *, seeds: tuple[int, ...] 
             place.mkdir(parents=True)
             pq.write_table(answers(arm, seed, right, [True] * 100), place / "predictions.parquet")
             costs = {f"train/seed{seed}/{arm}": 60.0, f"evaluate/seed{seed}/{arm}": 30.0, "collect": 1000.0}
-            manifest = {
-                "key": "k" * 20,
-                "costs": costs,
-                "commit": "c" * 40,
-                "seconds": 30.0,
-                "machine": {"cores": 2, "memory_gib": 24, "processor": "x86_64", "python": "3.11"},
-                "versions": {"torch": "1", "transformers": "2"},
-            }
+            manifest = MANIFEST | {"costs": costs}
             (place / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -105,6 +108,7 @@ def test_the_primary_is_the_mean_over_the_questions(page: ModuleType, tmp_path: 
     assert "| behavior | 0.500 | 0.500 | 0.500 |" in told  # (0.8 + 0.5 + 0.2) / 3
     assert "chance 0.125, most frequent label 0.200" in told
     assert "| content_only, seed 0 | 1.5 | kkkkkkkkkkkk |" in told
+    assert "<summary>4 cells, 6 minutes to train and ask</summary>" in told
     found = page.differences(page.Experiment(tmp_path / "e"), page.PRIMARY, "behavior", ["content_only"])
     assert [(one.seed, round(one.value, 9), one.n) for one in found] == [
         (0, 0.3, 100),
@@ -125,10 +129,16 @@ def test_a_seed_without_a_gain_is_not_hidden(page: ModuleType, tmp_path: Path) -
 
 def test_missing_seeds_are_named(page: ModuleType, tmp_path: Path) -> None:
     folder = experiment(tmp_path / "e", {0: True}, seeds=(0,))
-    assert "**Not finished**: seeds 1 are missing. So far 1 of 1" in "".join(
+    assert "**Not finished**: content_only in seed 1: missing. So far 1 of 1" in "".join(
         page.section(folder, "gain", "run it")
     )
-    assert "".join(page.section(tmp_path / "absent", "gain", "run it")) == "Not run yet: `run it`.\n\n"
+    absent = "".join(page.section(tmp_path / "absent", "gain", "run it"))
+    assert absent == "```\nrun it\n```\n\nNot run yet.\n\n"
+
+
+def test_what_an_interval_says(page: ModuleType) -> None:
+    told = {"a": (0.1, 0.2), "b": (-0.1, 0.2), "c": (-0.2, -0.1), "d": (0.0, 0.1), "e": (None, None)}
+    assert page.outcome(told) == "above 0: a; below 0: c; not told apart from 0: b, d, e."
 
 
 def test_arms_that_were_asked_of_other_samples_are_refused(page: ModuleType, tmp_path: Path) -> None:
@@ -202,7 +212,7 @@ def kept(folder: Path, cells: dict[str, list[dict[str, Any]]]) -> Path:
     for arm, rows in cells.items():
         place = folder / "evaluate" / "seed0" / arm
         place.mkdir(parents=True)
-        (place / "manifest.json").write_text("{}")
+        (place / "manifest.json").write_text(json.dumps(MANIFEST))
         whole = [dict.fromkeys(PREDICTIONS.names) | {"primary": True, "seed": 0} | row for row in rows]
         pq.write_table(pa.Table.from_pylist(whole, schema=PREDICTIONS), place / "predictions.parquet")
     return folder
