@@ -7,7 +7,7 @@ it. The layout is that of a run's evaluation, and `behavior-llava report DIR` re
     config.yaml                                      the run's settings
     evaluate/scores/tasks.json                       what is known of its tasks
     evaluate/seed0/behavior/predictions.parquet      answers, without paths
-    evaluate/seed0/behavior/manifest.json            of what settings, what every stage took, and where
+    evaluate/seed0/behavior/manifest.json            of what settings, what its stages took, and where
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,12 +115,19 @@ def _keep(work: Run, cell: Cell, kept: Path, key: str) -> None:
             "stage": f"evaluate/seed{cell[1]}/{cell[0]}",
             "key": key,
             "seconds": stage.manifest()["seconds"],
-            "costs": work.costs(),
+            "costs": {name: took for name, took in work.costs().items() if _is_of(name, cell)},
             "commit": stage.manifest()["commit"],
             "versions": versions(),
             "machine": _machine(),
         },
     )
+
+
+def _is_of(stage: str, cell: Cell) -> bool:
+    """Whether a cell needs this stage: it is of all cells, of its seed, or its own."""
+    name, seed = cell
+    found = re.search(r"/seed(\d+)(?:/(.+))?$", stage)
+    return found is None or (int(found[1]) == seed and found[2] in (None, name))
 
 
 def _write_facts(work: Run, kept: Path) -> None:

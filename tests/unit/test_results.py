@@ -42,6 +42,7 @@ class FakeRun:
     """Answers that name their cell."""
 
     folder: Path
+    config: RunConfig
 
     def evaluated(self, name: str, seed: int) -> FakeStage:
         place = self.folder / f"{name}{seed}"
@@ -59,7 +60,8 @@ class FakeRun:
         return {"emoset": {"metric": "accuracy"}}
 
     def costs(self) -> dict[str, float]:
-        return {"collect": 3.0}
+        trained = {f"train/seed{seed}/{arm}": 2.0 for seed in (0, 4) for arm in self.config.arms}
+        return trained | {"collect": 3.0, "build/posts": 1.0, "base/seed0": 5.0, "base/seed4": 6.0}
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], list[C
 
     def fake(config: RunConfig, folder: Path, *, only: Sequence[Cell], **_: Any) -> FakeRun:
         calls.append((config.seeds, list(only)))
-        return FakeRun(folder)
+        return FakeRun(folder, config)
 
     monkeypatch.setattr(results.pipeline, "run", fake)
     monkeypatch.setattr(results.comparing, "compare", lambda folders, out, config: out / "index.html")
@@ -120,7 +122,9 @@ def test_what_is_kept_is_small_and_tells_no_path(tmp_path: Path, asked: list[Any
     for path in kept.rglob("*"):
         assert path.is_dir() or b"somewhere" not in path.read_bytes()
     told = json.loads((results.place_of(kept, ("base", 0)) / "manifest.json").read_text())
-    assert (told["seconds"], told["costs"], told["commit"]) == (12.5, {"collect": 3.0}, "abc")
+    assert (told["seconds"], told["commit"]) == (12.5, "abc")
+    shared = {"collect": 3.0, "build/posts": 1.0, "base/seed0": 5.0}
+    assert told["costs"] == shared | {"train/seed0/base": 2.0}
     assert set(told["machine"]) == {"processor", "cores", "memory_gib", "python"}
     assert "seeds:\n- 0\n- 4\n" in (kept / "config.yaml").read_text()
 
