@@ -1180,6 +1180,7 @@ class Run:
                 and seed == self.config.seeds[0]
                 and (card := trained[name, seed] / "model" / model_card.CARD).exists()
             },
+            data_card=self.published().folder / publishing.README,
         )
 
     def task_facts(self) -> dict[str, dict[str, Any]]:

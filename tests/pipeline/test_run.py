@@ -108,6 +108,9 @@ def test_the_report_is_there_and_says_synthetic(finished: Finished) -> None:
     assert "synthetic" in page.lower()
     for arm in ARMS:
         assert arm in page
+    cards = finished.run / "report" / "cards"
+    assert {path.stem for path in cards.iterdir()} == {*ARMS[1:], "data"}
+    assert (cards / "data.md").read_bytes() == (finished.run / "blift" / "README.md").read_bytes()
 
 
 def test_summary_obeys_the_contract(summary: dict[str, Any]) -> None:

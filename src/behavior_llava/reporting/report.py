@@ -10,6 +10,7 @@ media.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ from behavior_llava.reporting.sheets import sheets
 from behavior_llava.training import model_card
 
 SUMMARY, CARDS = "summary.json", "cards"
-FORMAT = 2
+DATA_CARD = "data.md"
+FORMAT = 3
 """Of the files of a report; a report of another is written again."""
 
 _FRAMES = 4
@@ -67,6 +69,7 @@ class Material:
         contaminated: task name -> samples that stand in training data; contamination: what was compared.
         lineage: the run's finished stages, as the data went.
         cards: arm -> the model card of its first seed, for arms that have one.
+        data_card: that of the data set the arms learned from; None where there is none.
     """
 
     title: str
@@ -90,6 +93,7 @@ class Material:
     notes: Sequence[str]
     lineage: Sequence[Step] = ()
     cards: Mapping[str, Path] = field(default_factory=dict)
+    data_card: Path | None = None
 
 
 def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, Any]:
@@ -166,9 +170,11 @@ def content(
 
 
 def _write_cards(material: Material, result: Mapping[str, Any], folder: Path) -> None:
-    """Every arm's model card with its results; the model's own folder stays as it was trained."""
-    if material.cards:
+    """Every arm's model card with its results, and the data's; the models' own folders stay as they are."""
+    if material.cards or material.data_card:
         folder.mkdir(exist_ok=True)
+    if material.data_card:
+        shutil.copyfile(material.data_card, folder / DATA_CARD)
     for arm, path in material.cards.items():
         rows = [row for row in result["results"] if row["arm"] == arm and row["seed"] is None]
         told = model_card.with_results(
