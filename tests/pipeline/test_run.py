@@ -103,6 +103,17 @@ def test_it_says_what_it_does_and_where_the_report_is(finished: Finished) -> Non
     assert "summary.json" in finished.said
 
 
+def test_another_run_takes_over_every_stage_that_is_equal(finished: Finished, tmp_path: Path) -> None:
+    """All but what tells of both arms alone: no place of a run's files is in what identifies them."""
+    words = [*finished.words[:2], "--out", "other", "--like", str(finished.run)]
+    said = finished.finish(words, [*finished.values, "arms=[content_only, behavior]"], cwd=tmp_path)
+    assert stages(said, r" done in ") == {"evaluate/scores", "evaluate/contamination", "report"}
+    for name in ("collect", "build/posts", "blift", "train/seed0/behavior", "evaluate/seed0/behavior"):
+        link = tmp_path / "other" / name
+        assert link.is_symlink()
+        assert link.resolve() == finished.run / name
+
+
 def test_the_report_is_there_and_says_synthetic(finished: Finished) -> None:
     page = (finished.run / "report" / "index.html").read_text(encoding="utf-8")
     assert "synthetic" in page.lower()

@@ -5,6 +5,7 @@ Sources build their parts from these; collect reads a part again only when its k
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,14 +24,18 @@ def walk(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def file_key(*paths: Path) -> str:
-    """A name for files in their present state: names, sizes and times, not contents."""
+    """A name for files in their present state: places, sizes and times, not contents.
+
+    Places are told behind all links: what a run took over from another by a link is the other's own.
+    """
     states = []
     for path in paths:
+        place = os.path.realpath(path)
         try:
             found = path.stat()
-            states.append((path.name, str(path.absolute()), found.st_size, found.st_mtime_ns))
+            states.append((path.name, place, found.st_size, found.st_mtime_ns))
         except OSError:  # a dangling link: reading it will say so
-            states.append((path.name, str(path.absolute()), None, None))
+            states.append((path.name, place, None, None))
     return fingerprint(states)
 
 

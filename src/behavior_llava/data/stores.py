@@ -93,8 +93,11 @@ class File:
 
     @property
     def key(self) -> str:
-        """A name for the file in its present state: equal keys promise equal contents."""
-        return fingerprint([str(self.place), self.size, self.modified_ns])
+        """A name for the file in its present state: equal keys promise equal contents. On this machine its
+        place is told behind all links, as in parts.file_key.
+        """
+        place = str(self.place) if self.place.kind else os.path.realpath(self.place.path)
+        return fingerprint([place, self.size, self.modified_ns])
 
     @property
     def suffix(self) -> str:
