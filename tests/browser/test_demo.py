@@ -60,14 +60,14 @@ class Running:
         return sorted(path for path in self.store.rglob("*") if path.is_file())
 
 
-def begun(folder: Path, *target: str) -> Running:
+def begun(folder: Path, *target: str, queue: int = 20) -> Running:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     temp, store, log = folder / "temp", folder / "store", folder / "log"
     temp.mkdir()
     limits = ["--max-mb", "1", "--max-seconds", "5", "--per-minute", "200", "--max-new-tokens", "12"]
-    limits += ["--store", str(store)]
+    limits += ["--store", str(store), "--queue", str(queue)]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "behavior_llava", "serve", *target, "--port", str(port), *limits],
@@ -468,6 +468,37 @@ def test_compare_tab_asks_three_models(tab: Page, local: Running, picture: Path)
         expect(tab.get_by_label(name, exact=True)).not_to_have_value("", timeout=30_000)
 
 
+def test_predictions_go_with_their_file(
+    tab: Page, local: Running, picture: Path, media: dict[str, Media]
+) -> None:
+    def predict() -> None:
+        tab.get_by_role("tab", name="Compare").click()
+        tab.get_by_label("Question to all").fill("what do viewers feel")
+        tab.get_by_role("button", name="Ask all").click()
+        for name in ("base", "content_only", "behavior"):
+            expect(tab.get_by_label(name, exact=True)).not_to_have_value("", timeout=30_000)
+        tab.get_by_role("tab", name="Audience").click()
+        tab.get_by_role("button", name="Predict the audience").click()
+        expect(tab.locator("#audience [data-part=likes]")).to_be_visible(timeout=30_000)
+
+    def nothing_predicted() -> None:
+        expect(tab.locator("#audience [data-part]")).to_have_count(0)
+        tab.get_by_role("tab", name="Compare").click()
+        for name in ("base", "content_only", "behavior"):
+            expect(tab.get_by_label(name, exact=True)).to_have_value("")
+
+    shown(opened(tab, local), picture)
+    predict()
+    upload(tab, Path(media["clip"].path))
+    expect(tab.locator("#seen")).to_contain_text("Scene 1", timeout=30_000)
+    nothing_predicted()
+    predict()
+    tab.get_by_role("tab", name="Chat").click()
+    tab.get_by_role("button", name="Delete dialogue and file").click()
+    expect(tab.locator("#seen")).to_contain_text("are deleted")
+    nothing_predicted()
+
+
 # ---- visitors ----------------------------------------------------------------------------------------------
 
 
@@ -516,15 +547,69 @@ def test_two_visitors_isolated(
     assert len(tabs) == 1
     # and the other's tab number opens nothing without the other's cookie
     ask_id = next(one["id"] for one in config["dependencies"] if len(one["outputs"]) == 3 and one["inputs"])
-    request(
-        f"{remote.url}/gradio_api/queue/join",
-        {"fn_index": ask_id, "data": ["and?"], "session_hash": tabs.pop()},
-        Cookie=cookie,
-    )
+    asked = {"fn_index": ask_id, "data": ["and?"], "session_hash": tabs.pop()}
+    # a request that was malformed would prove nothing
+    assert request(f"{remote.url}/gradio_api/queue/join", asked, Cookie=cookie)[0] == 200
     time.sleep(0.5)
     asked_and_answered(one, "still mine?", "A cat.")
     said_before = [message["content"] for message in answering.asked[-1]["messages"]]
     assert "and?" not in said_before
+
+
+def test_the_same_file_of_two_visitors_is_two_files(
+    new_context: Callable[..., BrowserContext], local: Running
+) -> None:
+    body, kind = FORM
+    first, second = (opened(new_context().new_page(), local) for _ in range(2))
+    paths = []
+    for page in (first, second):
+        status, told = request(f"{local.url}/gradio_api/upload", body, Cookie=cookie_of(page.context), **kind)
+        assert status == 200
+        paths += [Path(path) for path in json.loads(told)]
+    assert len(paths) == 2
+    assert all(path.exists() for path in paths)
+    first.close()
+    gone(lambda: not paths[0].exists())
+    assert paths[1].read_bytes() == b"hello"
+    second.close()
+    gone(lambda: not paths[1].exists())
+
+
+def test_a_full_queue_is_told(
+    new_context: Callable[..., BrowserContext], answering: Server, tmp_path: Path
+) -> None:
+    """One question is answered, one waits, and the third gets a sentence; then all goes on."""
+    narrow = begun(tmp_path, "--endpoint", answering.url, "--model", "served-model", queue=1)
+    answering.asked.clear()
+    go = threading.Event()
+
+    def answer() -> Generator[bytes, None, None]:
+        assert go.wait(60)
+        yield event("A cat.", "stop") + DONE
+
+    answering.script = lambda number, asked: (200, {}, answer())
+    try:
+        ready(narrow)
+        first, second, third = (opened(new_context().new_page(), narrow) for _ in range(3))
+        ask(first, "one")
+        gone(lambda: len(answering.asked) == 1)
+        with second.expect_response(re.compile("queue/join")) as joined:
+            ask(second, "two")
+        assert joined.value.status == 200
+        with third.expect_response(re.compile("queue/join")) as refused:
+            ask(third, "three")
+        assert refused.value.status == 503
+        expect(third.get_by_text("currently busy")).to_be_visible()
+        go.set()
+        for page in (first, second):
+            expect(page.locator("#dialogue .bot").last).to_contain_text("A cat.", timeout=20_000)
+        asked_and_answered(third, "three", "A cat.")
+        ended(narrow)
+    finally:
+        go.set()
+        if narrow.process.poll() is None:
+            narrow.process.kill()
+            narrow.process.wait()
 
 
 def test_keyboard_only(tab: Page, remote: Running, picture: Path) -> None:
@@ -567,10 +652,17 @@ def reach(page: Page, *names: str, backwards: bool = False) -> None:
     raise AssertionError(f"{names} cannot be reached: {seen}")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessibility(
-    tab: Page, local: Running, picture: Path, no_serious_finding: Callable[[Page], None]
+    new_context: Callable[..., BrowserContext],
+    local: Running,
+    picture: Path,
+    no_serious_finding: Callable[[Page], None],
+    scheme: str,
 ) -> None:
+    tab = new_context(color_scheme=scheme).new_page()
     opened(tab, local, accept=False)
+    assert tab.locator("body.dark").count() == (scheme == "dark")
     no_serious_finding(tab)
     tab.get_by_label("I have read these terms").check()
     tab.get_by_role("button", name="Start").click()

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 from tests.served import Server, reply
 from typer.testing import CliRunner
 
-from behavior_llava import cli
+from behavior_llava import cli, serving
 from behavior_llava.core import media as media_module
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.media import MediaFault
 from behavior_llava.core.schema import Media
 from behavior_llava.data import manner
+from behavior_llava.data.viewing import View
 from behavior_llava.models.remote import RemoteConfig
 from behavior_llava.serving import app, pictures, targets, uploads
 from behavior_llava.serving.audience import Audience, Counts
@@ -30,6 +37,7 @@ from behavior_llava.serving.targets import Models
 from behavior_llava.serving.uploads import Door, Refused
 
 KEY = Key("cookie", "tab")
+ADDRESS = "127.0.0.1"
 HOSTILE = "<img src=x onerror=alert(1)> {{ 7 * 7 }} ${1}"
 
 
@@ -51,7 +59,7 @@ def demo_of(target: targets.Target, folder: Path, *, is_storing: bool = False) -
     if dialogues is not None:
         dialogues.open()
     demo = Demo(Models(target, device="cpu"), Sessions(folder / "sessions"), door(), dialogues, 8)
-    demo.sessions.accept(KEY)
+    demo.sessions.accept(KEY, ADDRESS)
     return demo
 
 
@@ -115,6 +123,98 @@ def test_every_reason_has_a_sentence_without_our_words() -> None:
         sentence = uploads.sentence_of(MediaFault(reason))
         assert "_" not in sentence
         assert sentence.endswith(".")
+
+
+def sent(demo: Demo, file: str, copy: Path) -> Path:
+    """A file of this visitor's that has come."""
+    shutil.copy(file, copy)
+    demo.sessions.note_upload(KEY.visitor, copy)
+    return copy
+
+
+class Watched(Door):
+    """Tells when it looks, and then looks."""
+
+    def look(self, file: Path, folder: Path) -> View:
+        self.told()
+        return super().look(file, folder)
+
+    def told(self) -> None:
+        raise NotImplementedError
+
+
+def watched(told: Callable[[], None]) -> Door:
+    return type("Told", (Watched,), {"told": lambda _: told()})(**vars(door()))
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_what_is_deleted_while_it_is_looked_at_leaves_nothing(
+    server: Server, tmp_path: Path, media: dict[str, Media], leaves: bool
+) -> None:
+    demo = served(server, tmp_path)
+    session = demo.sessions.of(KEY)
+    demo.door = watched(lambda: demo.sessions.end(KEY) if leaves else demo.delete(KEY))
+    with pytest.raises(Refused, match="deleted while it was looked at"):
+        demo.upload(KEY, sent(demo, media["clip"].path, tmp_path / "upload"))
+    assert session.view is None
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert session.folder.exists() is not leaves
+    if not leaves:  # and the tab goes on
+        demo.door = door()
+        assert "<img" in demo.upload(KEY, sent(demo, media["clip"].path, tmp_path / "upload"))
+
+
+def test_an_upload_that_waits_while_its_tab_is_closed_leaves_nothing(
+    server: Server, tmp_path: Path, media: dict[str, Media], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = served(server, tmp_path)
+    demo.sessions.accept(Key(KEY.visitor, "other tab"), ADDRESS)  # so that the file stays there
+    file = sent(demo, media["clip"].path, tmp_path / "upload")
+    session, waits = demo.sessions.of(KEY), threading.Event()
+    monkeypatch.setattr(demo.sessions, "of", lambda _: (waits.set(), session)[1])
+    with ThreadPoolExecutor(1) as pool:
+        with session.looking:
+            uploaded = pool.submit(demo.upload, KEY, file)
+            assert waits.wait(20)
+            demo.sessions.end(KEY)
+        with pytest.raises(Refused, match="deleted"):
+            uploaded.result(60)
+    assert not session.folder.exists()
+
+
+def test_what_a_refused_file_left_is_deleted(server: Server, tmp_path: Path, media: dict[str, Media]) -> None:
+    demo = served(server, tmp_path)
+    folder = demo.sessions.of(KEY).folder
+    demo.door = watched(lambda: (folder / "picture.jpg").touch())
+    with pytest.raises(Refused, match="not an image or video"):
+        demo.upload(KEY, sent(demo, __file__, tmp_path / "upload"))
+    assert list(folder.iterdir()) == []
+
+
+def test_two_files_of_one_tab_are_looked_at_one_after_the_other(
+    server: Server, tmp_path: Path, media: dict[str, Media]
+) -> None:
+    demo = served(server, tmp_path)
+    order: list[str] = []
+
+    def told() -> None:
+        order.append("begun")
+        time.sleep(0.3)
+        order.append("begins to look")
+
+    demo.door = watched(told)
+    files = [sent(demo, media[name].path, tmp_path / name) for name in ("a", "clip")]
+    with ThreadPoolExecutor(2) as pool:
+        assert all("<img" in html for html in pool.map(lambda file: demo.upload(KEY, file), files))
+    assert order == ["begun", "begins to look"] * 2
+
+
+def test_a_file_that_cannot_be_taken_begins_anew_all_the_same(server: Server, tmp_path: Path) -> None:
+    demo = served(server, tmp_path, is_storing=True)
+    demo.want_stored(KEY, True)
+    with pytest.raises(Refused, match="did not arrive"):
+        demo.upload(KEY, tmp_path / "somebody else's")
+    assert not demo.sessions.of(KEY).is_stored_wanted  # as the page shows it
 
 
 # ---- chat --------------------------------------------------------------------------------------------------
@@ -193,6 +293,60 @@ def test_nothing_is_stored_without_a_store_or_an_opt_in(server: Server, tmp_path
     assert code
     assert len(list((tmp_path / "b" / "store").iterdir())) == 1
     assert demo.delete_stored(KEY, code)
+
+
+class Slow(Dialogues):
+    """Stands still in the middle of storing."""
+
+    begun, go = threading.Event(), threading.Event()
+
+    def keep(self, code: str, **given: Any) -> None:
+        self.begun.set()
+        assert self.go.wait(20)
+        super().keep(code, **given)
+
+
+@pytest.mark.parametrize("way", ["untick", "delete", "by its code"])
+def test_what_is_deleted_while_it_is_stored_stays_deleted(server: Server, tmp_path: Path, way: str) -> None:
+    server.script = lambda number, asked: (200, {}, sse("one"))
+    demo = served(server, tmp_path, is_storing=True)
+    list(demo.chat(KEY, "first"))
+    code = demo.want_stored(KEY, True)
+    assert code
+    demo.dialogues = slow = Slow(tmp_path / "store")
+    slow.begun.clear()
+    slow.go.clear()
+    deletes = {
+        "untick": lambda: demo.want_stored(KEY, False),
+        "delete": lambda: demo.delete(KEY),
+        "by its code": lambda: demo.delete_stored(KEY, code),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        answered = pool.submit(lambda: list(demo.chat(KEY, "second")))
+        assert slow.begun.wait(20)
+        deleted = pool.submit(deletes[way])
+        wait([deleted], timeout=0.5)  # it has the time, were it not for the lock
+        slow.go.set()
+        answered.result(20)
+        deleted.result(20)
+    assert demo.code(KEY) is None
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_dialogue_deleted_by_its_code_is_stored_no_more(server: Server, tmp_path: Path) -> None:
+    server.script = lambda number, asked: (200, {}, sse("one"))
+    demo = served(server, tmp_path, is_storing=True)
+    demo.want_stored(KEY, True)
+    list(demo.chat(KEY, "first"))
+    code = demo.code(KEY)
+    assert code
+    other = Key("another cookie", "tab")
+    demo.sessions.accept(other, ADDRESS)
+    assert demo.delete_stored(other, f" {code} ")
+    list(demo.chat(KEY, "second"))
+    assert demo.code(KEY) is None
+    assert list((tmp_path / "store").iterdir()) == []
+    assert not demo.delete_stored(other, code)
 
 
 # ---- predictions -------------------------------------------------------------------------------------------
@@ -370,10 +524,66 @@ def test_a_served_answer_is_read_into_a_prediction(
         "A field.\n>>> BEHAVIOR <<<\n23% of viewers like it.\n1. calm"
     )
     demo = served(server, tmp_path)
-    file = tmp_path / "upload"
-    shutil.copy(media["a"].path, file)
-    demo.sessions.note_upload(KEY.visitor, file)
-    assert "<img" in demo.upload(KEY, file)
+    assert "<img" in demo.upload(KEY, sent(demo, media["a"].path, tmp_path / "upload"))
     html = demo.audience(KEY)
     assert "23.0 % like it" in html
     assert '<li dir="auto">calm</li>' in html
+
+
+def test_no_audience_is_shown_of_a_file_that_is_gone(
+    server: Server, tmp_path: Path, media: dict[str, Media]
+) -> None:
+    demo = served(server, tmp_path)
+    demo.upload(KEY, sent(demo, media["a"].path, tmp_path / "upload"))
+    server.script = lambda number, asked: (demo.delete(KEY), reply("23% of viewers like it."))[1]
+    with pytest.raises(Refused, match="was deleted"):
+        demo.audience(KEY)
+
+
+def test_no_answers_are_compared_about_a_file_that_is_gone(
+    tmp_path: Path, media: dict[str, Media], tiny_folder: Path
+) -> None:
+    run = run_of(tmp_path / "run", tiny_folder, "base/seed0", "train/seed0/behavior")
+    demo = demo_of(targets.of(run), tmp_path)
+    demo.upload(KEY, sent(demo, media["a"].path, tmp_path / "upload"))
+    answers = demo.compare(KEY, "what do viewers feel")
+    next(answers)
+    demo.sessions.of(KEY).forget_upload()
+    assert list(answers) == []
+
+
+# ---- the server ----
+
+
+def test_the_server_sweeps_what_gradio_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a page that is none: what matters is what the server does beside it."""
+    ends: list[Callable[..., None]] = []
+    monkeypatch.setattr(app.signal, "signal", lambda _, end: ends.append(end))
+    monkeypatch.setattr(app, "_SWEEP_S", 0.01)
+    monkeypatch.setattr(app, "_prepare_gradio", lambda folder: folder.mkdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    page = SimpleNamespace(
+        Limits=lambda *_: None, Page=lambda *_: SimpleNamespace(open=lambda *_: lambda: None)
+    )
+    monkeypatch.setitem(sys.modules, "behavior_llava.serving.page", page)
+    monkeypatch.setattr(serving, "page", page, raising=False)
+    left: list[bool] = []
+
+    def told(_: str) -> None:
+        (folder,) = tmp_path.glob("*/gradio")
+        file = folder / "tmpabc"
+        file.touch()
+        os.utime(file, (time.time() - 3601,) * 2)
+
+        def wait_and_end() -> None:
+            until = time.monotonic() + 5
+            while file.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            left.append(file.exists())
+            ends[0]()
+
+        threading.Thread(target=wait_and_end).start()
+
+    target = targets.of_endpoint(RemoteConfig(url="http://127.0.0.1:9/v1", model="m"))
+    app.serve(target, app.ServeConfig(port=free_port()), told=told)
+    assert left == [False]

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_only_the_tab_that_accepted_has_a_session(tmp_path: Path) -> None:
     there = Sessions(tmp_path)
     with pytest.raises(Refused, match="accept the terms"):
         there.of(ONE)
-    there.accept(ONE)
+    there.accept(ONE, "a")
     assert there.of(ONE).folder.stat().st_mode & 0o077 == 0
     for other in (TWO, Key(ONE.visitor, "another tab"), Key("", "tab")):
         with pytest.raises(Refused):
@@ -53,21 +54,23 @@ def test_only_the_tab_that_accepted_has_a_session(tmp_path: Path) -> None:
     assert not there.has_accepted(TWO.visitor)
     assert not there.has_accepted("")
     with pytest.raises(Refused, match="cookie"):
-        there.accept(Key("", "tab"))
+        there.accept(Key("", "tab"), "a")
 
 
 def test_an_ended_session_leaves_nothing(tmp_path: Path) -> None:
     there = Sessions(tmp_path)
-    there.accept(ONE)
+    there.accept(ONE, "a")
     session = there.of(ONE)
     (session.folder / "picture.jpg").touch()
     session.rounds.append(("q", "a"))
+    session.code, session.is_stored_wanted = "code", True
     waiting = tmp_path / "waiting"
     waiting.touch()
     there.note_upload(ONE.visitor, waiting)
     there.end(ONE)
     assert session.stop.is_set()
     assert session.rounds == []
+    assert (session.code, session.is_stored_wanted) == (None, False)  # an answer under way is not stored
     assert list(tmp_path.iterdir()) == []
     assert not there.owns(ONE.visitor, waiting)
     there.end(ONE)  # twice is once
@@ -87,7 +90,7 @@ def test_an_upload_is_its_visitors_and_is_taken_once(tmp_path: Path) -> None:
 def test_after_an_hour_files_and_sessions_are_gone(tmp_path: Path) -> None:
     clock = Clock()
     there = Sessions(tmp_path, clock=clock)
-    there.accept(ONE)
+    there.accept(ONE, "a")
     session = there.of(ONE)
     (session.folder / "picture.jpg").touch()
     session.view, session.uploaded_s = object(), clock()  # type: ignore[assignment]
@@ -115,11 +118,24 @@ def test_after_an_hour_files_and_sessions_are_gone(tmp_path: Path) -> None:
 def test_there_are_not_endlessly_many_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions_module, "MOST_SESSIONS", 2)
     there = Sessions(tmp_path)
-    there.accept(ONE)
-    there.accept(TWO)
-    there.accept(TWO)
+    there.accept(ONE, "a")
+    there.accept(TWO, "a")
+    there.accept(TWO, "a")
     with pytest.raises(Refused, match="Too many"):
-        there.accept(Key("three", "tab"))
+        there.accept(Key("three", "tab"), "a")
+
+
+def test_one_address_does_not_take_all_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_module, "MOST_OF_ADDRESS", 2)
+    there = Sessions(tmp_path)
+    for number in range(2):
+        there.accept(Key(f"made up {number}", "tab"), "a")
+    with pytest.raises(Refused, match="at your address"):
+        there.accept(Key("made up 2", "tab"), "a")
+    there.accept(Key("made up 0", "tab"), "a")  # who is there stays
+    there.accept(ONE, "b")
+    there.end(Key("made up 0", "tab"))
+    there.accept(Key("made up 2", "tab"), "a")
 
 
 def test_the_rate_holds_for_an_address_and_a_minute() -> None:
@@ -181,6 +197,23 @@ def test_the_sweep_follows_no_link(tmp_path: Path) -> None:
     with private_folder(tmp_path / "t"):
         pass
     assert (elsewhere / "lock").exists()
+
+
+def test_what_nobody_reported_goes_after_an_hour(tmp_path: Path) -> None:
+    (tmp_path / "old folder").mkdir()
+    (tmp_path / "folder").mkdir()
+    old = [tmp_path / "tmp1", tmp_path / "old folder" / "x.png", tmp_path / "folder" / "y.png"]
+    new = [tmp_path / "tmp2", tmp_path / "folder" / "z.png"]
+    for path in [*old, *new]:
+        path.touch()
+    aged_s = time.time() - HOUR_S - 1
+    for path in old:
+        os.utime(path, (aged_s, aged_s))
+    uploads.remove_old(tmp_path, HOUR_S)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(new)
+    os.utime(tmp_path / "old folder", (aged_s, aged_s))
+    uploads.remove_old(tmp_path, HOUR_S)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "tmp2"]
 
 
 # ---- stored dialogues --------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
 from behavior_llava.serving.demo import Demo
 from behavior_llava.serving.dialogues import Dialogues
-from behavior_llava.serving.sessions import Rate, Sessions
+from behavior_llava.serving.sessions import HOUR_S, Rate, Sessions
 from behavior_llava.serving.targets import Models, Target
-from behavior_llava.serving.uploads import Door, private_folder
+from behavior_llava.serving.uploads import Door, private_folder, remove_old
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ServeConfig(Config):
         device: auto, cpu or cuda.
         store: the folder of opted-in dialogues; None where none are stored and nobody is asked.
         max_mb: of an uploaded file. max_seconds: of a video.
-        per_minute: uploads and questions from one address.
+        per_minute: uploads, questions and accepted terms from one address.
         queue: requests that may wait; more are refused.
         max_new_tokens: of an answer.
     """
@@ -101,6 +101,7 @@ def serve(target: Target, config: ServeConfig, *, told: Callable[[str], None]) -
         try:
             while not ended.wait(_SWEEP_S):
                 sessions.sweep()
+                remove_old(folder / "gradio", HOUR_S)
         finally:
             close()
 

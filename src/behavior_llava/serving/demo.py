@@ -13,6 +13,7 @@ from pathlib import Path
 
 from behavior_llava.core.media import MediaFault
 from behavior_llava.core.schema import Example
+from behavior_llava.data.viewing import View
 from behavior_llava.models.auto import VisionLanguageModel
 from behavior_llava.models.streaming import stream
 from behavior_llava.serving import pictures, uploads
@@ -27,6 +28,7 @@ MOST_LETTERS = 2000
 MOST_ROUNDS = 20
 NUM_COMMENTS = 5
 NO_MEDIA = "Please upload an image or a video first."
+DELETED = "The file was deleted while it was looked at."
 TOO_LONG = "This is too long for the model. Please start a new dialogue."
 STOPPED = " (stopped)"
 
@@ -52,19 +54,30 @@ class Demo:
         """Looks at a file this visitor sent; what is seen, as HTML. The dialogue begins anew.
 
         Raises:
-            Refused: the terms are not accepted, or the file cannot be taken.
+            Refused: the terms are not accepted, the file cannot be taken, or was deleted meanwhile.
         """
         session = self.sessions.of(key)
-        if path is None:
-            raise Refused(NOT_THERE)
-        self.sessions.take_upload(key.visitor, path)
-        self._begin_anew(session)
-        session.forget_upload()
-        view = self.door.look(path, session.folder)
-        session.view, session.uploaded_s = view, self.sessions.now_s()
-        spans = [(scene.start_s, scene.end_s) for scene in view.scenes]
-        files = uploads.shown_files(view, session.folder)
-        return pictures.upload(files, spans, is_video=view.kind == "video")
+        with session.looking:
+            session.begin_anew()
+            session.forget_upload()
+            num_forgotten = session.num_forgotten
+            if path is None:
+                raise Refused(NOT_THERE)
+            self.sessions.take_upload(key.visitor, path)
+            view = None
+            try:
+                looked = self.door.look(path, session.folder)
+                seen = _seen(looked, session.folder)
+                view = looked
+            finally:
+                with session.lock:
+                    is_void = session.is_ended or session.num_forgotten != num_forgotten
+                    if view is None or is_void:
+                        session.forget_upload()  # also what the look wrote after the visitor's own deletion
+                    if is_void:
+                        raise Refused(DELETED)
+                    session.view, session.uploaded_s = view, self.sessions.now_s()
+            return seen
 
     # ---- chat ----
 
@@ -86,10 +99,11 @@ class Demo:
             if session.rounds is not rounds:
                 return  # deleted meanwhile, or nobody is there any more
             yield [*earlier, (question, answer)]
-        if session.rounds is not rounds:
-            return
-        rounds.append((question, answer + STOPPED if session.stop.is_set() else answer))
-        self._store(session)
+        with session.lock:
+            if session.rounds is not rounds:
+                return
+            rounds.append((question, answer + STOPPED if session.stop.is_set() else answer))
+            self._store(session)
         yield list(rounds)
 
     def stop(self, key: Key) -> None:
@@ -104,12 +118,15 @@ class Demo:
         """
         session = self.sessions.of(key)
         session.stop.clear()
+        view = session.view
         answers = dict.fromkeys(self.models.target.compared, "")
         for name in answers:
             if session.stop.is_set():
                 return
             model, example = self._prepared(name, session, question, ())
             for answer in self._written(model, example, session):
+                if session.view is not view:
+                    return  # these would be answers about a file that is gone
                 answers[name] = answer
                 yield dict(answers)
 
@@ -172,6 +189,8 @@ class Demo:
             files = uploads.shown_files(view, session.folder)
         except MediaFault as fault:
             raise Refused(uploads.sentence_of(fault)) from None
+        if session.view is not view:
+            raise Refused(DELETED)
         return pictures.audience(found, files, is_video=view.kind == "video")
 
     # ---- storing and deleting ----
@@ -179,11 +198,12 @@ class Demo:
     def want_stored(self, key: Key, is_wanted: bool) -> str | None:
         """The visitor opts in, or takes it back, which deletes; the code, or None where nothing is stored."""
         session = self.sessions.of(key)
-        session.is_stored_wanted = is_wanted and self.dialogues is not None
-        if not session.is_stored_wanted:
-            self._unstore(session)
-        self._store(session)
-        return session.code
+        with session.lock:
+            session.is_stored_wanted = is_wanted and self.dialogues is not None
+            if not session.is_stored_wanted:
+                self._unstore(session)
+            self._store(session)
+            return session.code
 
     def code(self, key: Key) -> str | None:
         """What deletes this tab's stored dialogue; None where nothing is stored."""
@@ -191,30 +211,36 @@ class Demo:
 
     def new_dialogue(self, key: Key) -> None:
         """Begins anew about the same upload. What was stored stays, and the new one needs its own opt-in."""
-        self._begin_anew(self.sessions.of(key))
+        self.sessions.of(key).begin_anew()
 
     def delete(self, key: Key) -> None:
         """Deletes dialogue and upload of this tab, and what was stored of them."""
         session = self.sessions.of(key)
-        self._unstore(session)
-        self._begin_anew(session)
-        session.forget_upload()
+        with session.lock:
+            self._unstore(session)
+            session.begin_anew()
+            session.forget_upload()
 
     def delete_stored(self, key: Key, code: str) -> bool:
-        """Deletes a dialogue that was stored earlier; False where no such is there."""
+        """Deletes a dialogue that was stored earlier; False where no such is there.
+
+        A tab in which it still goes on stores it no more.
+        """
         self.sessions.of(key)
+        for session in self.sessions.everybody():
+            with session.lock:
+                if session.code == code.strip():
+                    session.code, session.is_stored_wanted = None, False
         return self.dialogues is not None and self.dialogues.delete(code)
 
-    def _begin_anew(self, session: Session) -> None:
-        session.stop.set()
-        session.rounds, session.code, session.is_stored_wanted = [], None, False
-
     def _unstore(self, session: Session) -> None:
+        """Deletes what is stored; called under the session's lock, lest an answer be stored meanwhile."""
         if session.code is not None and self.dialogues is not None:
             self.dialogues.delete(session.code)
         session.code = None
 
     def _store(self, session: Session) -> None:
+        """Stores what was said, if that is wanted; called under the session's lock."""
         if self.dialogues is None or not session.is_stored_wanted or not session.rounds:
             return
         session.code = session.code or new_code()
@@ -222,3 +248,9 @@ class Demo:
         self.dialogues.keep(
             session.code, model=self.models.target.title, rounds=session.rounds, pictures=files
         )
+
+
+def _seen(view: View, folder: Path) -> str:
+    """What is seen of an upload, as HTML."""
+    spans = [(scene.start_s, scene.end_s) for scene in view.scenes]
+    return pictures.upload(uploads.shown_files(view, folder), spans, is_video=view.kind == "video")

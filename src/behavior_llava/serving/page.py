@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+import secrets
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import gradio as gr
+from gradio import route_utils
 from gradio.themes import Base
 from starlette.middleware import Middleware
 
@@ -43,6 +45,18 @@ class Limits:
     max_mb: int
     max_seconds: float
     queue: int
+
+
+class PlaceOfItsOwn(route_utils.GradioUploadFile):
+    """An upload whose place nobody else's has.
+
+    Gradio names it by the content alone: where two visitors send the same file, the first who is done with
+    it would delete it for the other.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.sha.update(secrets.token_bytes(16))
 
 
 class Told:
@@ -77,6 +91,7 @@ class Page:
 
     def open(self, host: str, port: int) -> Callable[[], None]:
         """Starts the server in a thread; returns what ends it."""
+        route_utils.GradioUploadFile = PlaceOfItsOwn
         blocks = self._built()
         blocks.queue(max_size=self._limits.queue, default_concurrency_limit=8, api_open=False)
         gate = Middleware(
@@ -118,16 +133,29 @@ class Page:
                 elem_id="title",
             )
             gate, accepted, start = self._terms()
+            # made before its tab, as another file or none clears it
+            found = gr.HTML("", elem_id="audience", render=False)
+            answers = [
+                gr.Textbox(
+                    label=name,
+                    lines=5,
+                    interactive=False,
+                    elem_id=f"answer-{name}",
+                    min_width=220,
+                    render=False,
+                )
+                for name in self._target.compared
+            ]
             with gr.Column(visible=False, elem_id="main") as main:
                 file, seen = self._media()
                 with gr.Tabs(elem_id="tabs"):
                     with gr.Tab("Chat"):
-                        self._chat(file, seen)
+                        self._chat(file, seen, [found, *answers])
                     with gr.Tab("Audience"):
-                        self._audience()
-                    if self._target.compared:
+                        self._audience(found)
+                    if answers:
                         with gr.Tab("Compare"):
-                            self._compare()
+                            self._compare(answers)
             self._on(start.click, self._accept, [accepted], [gate, main], **_QUICK)
             blocks.unload(self._end)
         return blocks
@@ -153,7 +181,7 @@ class Page:
         seen = gr.HTML("", elem_id="seen")
         return file, seen
 
-    def _chat(self, file: Any, seen: Any) -> None:
+    def _chat(self, file: Any, seen: Any, predicted: list[Any]) -> None:
         # as plain text: nothing that a model writes becomes a picture, a link or a command
         talk = gr.Chatbot(
             label="Dialogue",
@@ -174,12 +202,14 @@ class Page:
             anew = gr.Button("New dialogue", elem_id="anew")
             delete = gr.Button("Delete dialogue and file", variant="stop", elem_id="delete")
         stored, code = self._storing()
+        dialogue = [talk, stored, code]
         self._on(send.click, self._ask, [question], [talk, question, code], **_ONE_AT_A_TIME)
         self._on(question.submit, self._ask, [question], [talk, question, code], **_ONE_AT_A_TIME)
         self._on(stop.click, self._stop, [], [], **_QUICK)
-        self._on(anew.click, self._anew, [], [talk, stored, code], **_QUICK)
-        self._on(delete.click, self._delete, [], [talk, seen, stored, code], **_QUICK)
-        self._on(file.upload, self._upload, [file], [file, seen, talk, stored, code], concurrency_limit=2)
+        self._on(anew.click, self._anew, [], dialogue, **_QUICK)
+        self._on(delete.click, self._delete, [], [seen, *dialogue, *predicted], **_QUICK)
+        shown = [file, seen, *dialogue, *predicted]
+        self._on(file.upload, self._upload, [file], shown, concurrency_limit=2)
         if self._demo.dialogues is not None:
             self._on(stored.input, self._want_stored, [stored], [code], **_QUICK)
 
@@ -198,15 +228,15 @@ class Page:
                 earlier = gr.Textbox(label="Its code", elem_id="earlier", max_length=100)
                 told = gr.HTML("", elem_id="earlier-told")
                 remove = gr.Button("Delete it", elem_id="delete-earlier")
-                self._on(remove.click, self._delete_earlier, [earlier], [told], **_QUICK)
+                self._on(remove.click, self._delete_earlier, [earlier], [told, stored, code], **_QUICK)
         return stored, code
 
-    def _audience(self) -> None:
+    def _audience(self, found: Any) -> None:
         predict = gr.Button("Predict the audience", variant="primary", elem_id="predict")
-        found = gr.HTML("", elem_id="audience")
+        found.render()
         self._on(predict.click, self._predict, [], [found], **_ONE_AT_A_TIME)
 
-    def _compare(self) -> None:
+    def _compare(self, answers: list[Any]) -> None:
         names = self._target.compared
         sizes = {name: self._target.size_mb(name) for name in names}
         told = ", ".join(f"{name} {size:,} MB" for name, size in sizes.items() if size is not None)
@@ -217,10 +247,8 @@ class Page:
             ask = gr.Button("Ask all", variant="primary", elem_id="ask-all")
             stop = gr.Button("Stop", elem_id="compare-stop")
         with gr.Row(elem_id="answers"):
-            answers = [
-                gr.Textbox(label=name, lines=5, interactive=False, elem_id=f"answer-{name}", min_width=220)
-                for name in names
-            ]
+            for answer in answers:
+                answer.render()
         self._on(ask.click, self._ask_all, [question], answers, **_ONE_AT_A_TIME)
         self._on(question.submit, self._ask_all, [question], answers, **_ONE_AT_A_TIME)
         self._on(stop.click, self._stop, [], [], **_QUICK)
@@ -239,7 +267,7 @@ class Page:
         with Told():
             if accepted is not True:
                 raise Refused("Please read the terms, and accept them with the tick.")
-            self._demo.sessions.accept(self._key(request))
+            self._demo.sessions.accept(self._key(request, is_counted=True), address_of(request))
         return gr.update(visible=False), gr.update(visible=True)
 
     def _end(self, request: gr.Request) -> None:
@@ -249,11 +277,12 @@ class Page:
     def _upload(self, file: str | None, request: gr.Request) -> tuple[Any, ...]:
         """The file field is emptied: the file is gone, and what is seen of it stands below."""
         with Told():
+            key = self._key(request)
             try:
-                seen = self._demo.upload(self._key(request), None if file is None else Path(file))
+                seen = self._demo.upload(key, None if file is None else Path(file))
             except Refused as refused:
                 seen = pictures.error(str(refused))
-        return None, seen, [], False, ""
+            return None, seen, *self._dialogue(key), *self._nothing_predicted()
 
     def _ask(self, question: str, request: gr.Request) -> Iterator[tuple[Any, Any, Any]]:
         with Told():
@@ -266,15 +295,18 @@ class Page:
         with Told():
             self._demo.stop(self._key(request))
 
-    def _anew(self, request: gr.Request) -> tuple[Any, Any, Any]:
+    def _anew(self, request: gr.Request) -> tuple[Any, ...]:
         with Told():
-            self._demo.new_dialogue(self._key(request))
-        return [], False, ""
+            key = self._key(request)
+            self._demo.new_dialogue(key)
+            return self._dialogue(key)
 
-    def _delete(self, request: gr.Request) -> tuple[Any, Any, Any, Any]:
+    def _delete(self, request: gr.Request) -> tuple[Any, ...]:
         with Told():
-            self._demo.delete(self._key(request))
-        return [], pictures.note("Dialogue and file are deleted."), False, ""
+            key = self._key(request)
+            self._demo.delete(key)
+            note = pictures.note("Dialogue and file are deleted.")
+            return note, *self._dialogue(key), *self._nothing_predicted()
 
     def _want_stored(self, is_wanted: bool, request: gr.Request) -> str:
         with Told():
@@ -282,10 +314,12 @@ class Page:
             self._demo.want_stored(key, is_wanted is True)
             return self._code(key)
 
-    def _delete_earlier(self, code: str, request: gr.Request) -> str:
+    def _delete_earlier(self, code: str, request: gr.Request) -> tuple[Any, ...]:
         with Told():
-            if self._demo.delete_stored(self._key(request, is_counted=True), code or ""):
-                return pictures.note("That dialogue is deleted.")
+            key = self._key(request, is_counted=True)
+            if self._demo.delete_stored(key, code or ""):
+                # it may be the one that goes on here, which is stored no more then
+                return pictures.note("That dialogue is deleted."), *self._dialogue(key)[1:]
             raise Refused("No dialogue is stored under this code.")
 
     def _predict(self, request: gr.Request) -> str:
@@ -297,6 +331,15 @@ class Page:
             key = self._key(request, is_counted=True)
             for answers in self._demo.compare(key, question):
                 yield tuple(answers[name] for name in self._target.compared)
+
+    def _dialogue(self, key: Key) -> tuple[Any, ...]:
+        """What is said, whether it is stored, and its code, as they stand: the tick shows nothing else."""
+        session = self._demo.sessions.of(key)
+        return _messages(session.rounds), session.is_stored_wanted, self._code(key)
+
+    def _nothing_predicted(self) -> list[str]:
+        """In place of the audience and of the compared answers."""
+        return [""] * (1 + len(self._target.compared))
 
     def _code(self, key: Key) -> str:
         code = self._demo.code(key)

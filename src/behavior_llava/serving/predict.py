@@ -161,8 +161,15 @@ def items(media: Path) -> Iterator[Item]:
 
 def _of_folder(top: Path, folder: Path) -> Iterator[Item]:
     """Links are not followed: they lead out of the folder, or round and round."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(
+            f"cannot be listed ({error.strerror})",
+            where=folder,
+            remedy="allow reading it, or give another folder",
+        ) from None
     for entry in found:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):

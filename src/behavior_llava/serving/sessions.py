@@ -24,11 +24,14 @@ log = logging.getLogger(__name__)
 HOUR_S = 3600.0
 MOST_SESSIONS = 1000
 """More at once are refused: each may hold files."""
+MOST_OF_ADDRESS = 100
+"""Sessions from one address, so that nobody alone takes all there are; a lecture hall may share one."""
 _MINUTE_S = 60.0
 
 NOT_ACCEPTED = "Please accept the terms first."
 NOT_THERE = "The file did not arrive. Please upload it again."
 BUSY = "Too many visitors are here now. Please come back later."
+BUSY_ADDRESS = "Too many tabs of this demo are open at your address. Please close some, or come back later."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +48,53 @@ class Session:
 
     Attributes:
         folder: of its files.
+        address: where it comes from, for counting alone.
         view: what is seen of the upload; None before there is one.
         uploaded_s, used_s: by the clock of `Sessions`.
         rounds: questions and answers, in order.
         code: opens the stored dialogue; None where nothing is stored.
         is_stored_wanted: the visitor opted in.
         stop: set, ends the answer that is being written.
+        num_forgotten: how often the upload was deleted: a look during which this changes is void.
+        is_ended: nobody is there any more.
+        looking: held while an upload is looked at: two at once would write the same files.
+        lock: held to change what is said here or seen, and while it is stored.
     """
 
     folder: Path
     used_s: float
+    address: str
     uploaded_s: float = 0.0
     view: View | None = None
     rounds: list[tuple[str, str]] = field(default_factory=list)
     code: str | None = None
     is_stored_wanted: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
+    num_forgotten: int = 0
+    is_ended: bool = False
+    looking: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def begin_anew(self) -> None:
+        """Ends what is being written and forgets the dialogue; what was stored of it stays."""
+        with self.lock:
+            self.stop.set()
+            self.rounds, self.code, self.is_stored_wanted = [], None, False
 
     def forget_upload(self) -> None:
-        """Deletes the files of the upload."""
-        self.view = None
-        for place in self.folder.iterdir():
-            remove(place)
+        """Deletes the files of the upload, and the folder where the session has ended."""
+        with self.lock:
+            self.view = None
+            self.num_forgotten += 1
+            for place in [self.folder] if self.is_ended else list(self.folder.iterdir()):
+                remove(place)
 
     def forget(self) -> None:
-        """Ends what is being written, and deletes files and dialogue."""
-        self.stop.set()
-        self.forget_upload()
-        self.rounds = []
+        """Ends the session: nothing is written any more, and files and dialogue are deleted."""
+        with self.lock:
+            self.is_ended = True
+            self.begin_anew()
+            self.forget_upload()
 
 
 class Rate:
@@ -114,11 +136,11 @@ class Sessions:
         self._uploads: dict[str, dict[Path, float]] = {}
         self._lock = threading.RLock()
 
-    def accept(self, key: Key) -> None:
+    def accept(self, key: Key, address: str) -> None:
         """Someone accepts the terms in one tab.
 
         Raises:
-            Refused: too many are here, or there is no cookie.
+            Refused: too many are here or come from this address, or there is no cookie.
         """
         with self._lock:
             if not key.visitor or not key.tab:
@@ -126,8 +148,10 @@ class Sessions:
             if key not in self._sessions:
                 if len(self._sessions) >= MOST_SESSIONS:
                     raise Refused(BUSY)
+                if sum(one.address == address for one in self._sessions.values()) >= MOST_OF_ADDRESS:
+                    raise Refused(BUSY_ADDRESS)
                 folder = Path(tempfile.mkdtemp(prefix="session-", dir=self._folder))
-                self._sessions[key] = Session(folder, self._clock())
+                self._sessions[key] = Session(folder, self._clock(), address)
 
     def of(self, key: Key) -> Session:
         """The session of a tab in which the terms were accepted.
@@ -142,6 +166,11 @@ class Sessions:
             session.used_s = self._clock()
             return session
 
+    def everybody(self) -> list[Session]:
+        """All sessions there are now."""
+        with self._lock:
+            return list(self._sessions.values())
+
     def has_accepted(self, visitor: str) -> bool:
         """Whether a browser has accepted the terms in some tab."""
         with self._lock:
@@ -153,7 +182,6 @@ class Sessions:
             session = self._sessions.pop(key, None)
         if session is not None:
             session.forget()
-            remove(session.folder)
         if not self.has_accepted(key.visitor):
             with self._lock:
                 left = self._uploads.pop(key.visitor, {})

@@ -6,6 +6,7 @@ video's scenes. The file itself is deleted then. Called by demo.py.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -14,7 +15,6 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def sentence_of(fault: MediaFault) -> str:
 # ---- the private folder ------------------------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def private_folder(within: Path | None = None) -> Iterator[Path]:
     """A new folder that only this user can open, deleted at the end.
 
@@ -117,6 +117,23 @@ def remove(folder: Path) -> None:
         folder.unlink(missing_ok=True)
     if folder.exists():
         log.error("uploads that should be gone could not be deleted: %s", folder)
+
+
+def remove_old(folder: Path, age_s: float) -> None:
+    """Deletes files in a folder that nobody has written to for so long, and folders that stay empty.
+
+    Gradio leaves what came of an upload that broke off, and what a form holds beside its files.
+    """
+    before_s = time.time() - age_s
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds comes before it
+        with contextlib.suppress(OSError):  # moved, deleted or filled meanwhile
+            found = path.lstat()
+            if found.st_mtime > before_s:
+                continue
+            if not stat.S_ISDIR(found.st_mode):
+                remove(path)
+            elif not any(path.iterdir()):
+                path.rmdir()
 
 
 # ---- one upload --------------------------------------------------------------------------------------------
