@@ -100,6 +100,17 @@ class Experiment:
         """Those with a finished cell."""
         return sorted({seed for _, seed in self.cells})
 
+    @cached_property
+    def missing(self) -> list[Cell]:
+        """The config's cells that are not finished."""
+        wanted = [(arm, seed) for seed in self.config["seeds"] for arm in self.config["arms"]]
+        return [cell for cell in wanted if cell not in self.cells]
+
+    @cached_property
+    def whole(self) -> list[int]:
+        """Seeds in which every arm is finished: all that is averaged is averaged over these."""
+        return [seed for seed in self.seeds if seed not in {seed for _, seed in self.missing}]
+
 
 def contest(table: pa.Table, task: str, setting: str, scoring: str) -> pa.Table:
     """The answers to one task in one setting under one scoring."""
@@ -111,7 +122,7 @@ def right(table: pa.Table, asked: Asked) -> tuple[list[str], np.ndarray]:
     """The media of an arm's answers and, of each, in which share of the tasks it is right.
 
     Raises:
-        ValueError: the tasks were asked of different samples.
+        ValueError: the tasks were asked of different samples, or of none.
     """
     tasks, setting, scoring = asked
     found: list[dict[str, tuple[str, float]]] = []
@@ -140,18 +151,24 @@ class Difference:
 
 
 def differences(experiment: Experiment, asked: Asked, arm: str, controls: Sequence[str]) -> list[Difference]:
-    """An arm against each control, in every seed that has both and pooled over these."""
+    """An arm against each control, in every seed that has both, and pooled over those that are whole.
+
+    Raises:
+        ValueError: the arms were asked of different samples.
+    """
     metric = metrics.named("accuracy")
     found = []
     for control in controls:
         seeds = [seed for seed in experiment.seeds if {(arm, seed), (control, seed)} <= set(experiment.cells)]
-        runs, media = [], []
+        if not seeds:
+            continue
+        runs, shown = [], []
         for seed in seeds:
             for name in (arm, control):
                 media, values = right(experiment.answers[name, seed], asked)
                 runs.append(values[:, None])
-        if not seeds:
-            continue
+                shown.append(media)
+        media = same(shown)
         drawn = statistics.bootstrap(metric, runs, media)
         own, other = drawn[0::2], drawn[1::2]
         observed = [float(a.mean() - b.mean()) for a, b in zip(runs[0::2], runs[1::2], strict=True)]
@@ -159,8 +176,10 @@ def differences(experiment: Experiment, asked: Asked, arm: str, controls: Sequen
             (seed, value, own[place] - other[place])
             for place, (seed, value) in enumerate(zip(seeds, observed, strict=True))
         ]
-        if len(seeds) > 1:
-            each.append((None, float(np.mean(observed)), own.mean(0) - other.mean(0)))
+        pooled = [seeds.index(seed) for seed in experiment.whole if seed in seeds]
+        if len(pooled) > 1:
+            drawn_of = (own[pooled] - other[pooled]).mean(0)
+            each.append((None, float(np.mean([observed[place] for place in pooled])), drawn_of))
         for seed, value, draws in each:
             low, high = statistics.interval(draws)
             low90, high90 = statistics.interval(draws, 0.90)
@@ -168,7 +187,24 @@ def differences(experiment: Experiment, asked: Asked, arm: str, controls: Sequen
     return found
 
 
+def same(shown: Sequence[list[str]]) -> list[str]:
+    """The media that all were asked of.
+
+    Raises:
+        ValueError: they were asked of different ones.
+    """
+    if any(media != shown[0] for media in shown):
+        raise ValueError("two arms are not asked of the same samples")
+    return shown[0]
+
+
 # ---- words -------------------------------------------------------------------------------------------------
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """None of no values, and where one is undefined."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def number(value: float | None) -> str:
@@ -189,8 +225,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def verdict(found: Sequence[Difference], controls: Sequence[str], seeds: Sequence[int]) -> str:
-    """What the differences per seed say about "behavior is above its controls in every seed"."""
+def verdict(
+    found: Sequence[Difference], controls: Sequence[str], seeds: Sequence[int], *, are_scenes_equal: bool
+) -> str:
+    """What the differences per seed say about "behavior is above its controls in every seed, and what has
+    nothing to do with feelings stays as it was".
+    """
     single = {(one.against, one.seed): one for one in found if one.seed is not None}
     above = [one for one in single.values() if one.low is not None and one.low > 0]
     below = [one for one in single.values() if one.high is not None and one.high < 0]
@@ -203,29 +243,36 @@ def verdict(found: Sequence[Difference], controls: Sequence[str], seeds: Sequenc
     ]
     if missing:
         return f"**Not finished**: {', '.join(missing)}: missing. So far {said}"
+    if len(above) == len(single) and are_scenes_equal:
+        return f"**Supported**: behavior is above every control in every seed, scenes equivalent. {said}"
     if len(above) == len(single):
-        return f"**Supported**: behavior is above every control in every seed. {said}"
+        return f"**Supported in part**: behavior is above every control in every seed. {said}"
     return f"**Not supported** as stated before the runs. {said}"
 
 
 def outcome(named: Mapping[str, tuple[float | None, float | None]]) -> str:
     """Which differences, by their intervals, lie above 0, below, or cannot be told apart from it."""
-    groups: dict[str, list[str]] = {"above 0": [], "below 0": [], "not told apart from 0": []}
+    order = ("above 0", "below 0", "not told apart from 0", "undefined")
+    groups: dict[str, list[str]] = {where: [] for where in order}
     for name, (low, high) in named.items():
-        is_above, is_below = low is not None and low > 0, high is not None and high < 0
-        where = "above 0" if is_above else "below 0" if is_below else "not told apart from 0"
+        if low is None or high is None:
+            where = "undefined"
+        else:
+            where = "above 0" if low > 0 else "below 0" if high < 0 else "not told apart from 0"
         groups[where].append(name)
     return "; ".join(f"{where}: {', '.join(names)}" for where, names in groups.items() if names) + "."
 
 
-def scene_verdict(found: Sequence[Difference]) -> str:
-    """Whether what has nothing to do with feelings stayed as it was, within 5 points."""
+def scenes(found: Sequence[Difference]) -> tuple[bool, str]:
+    """Whether what has nothing to do with feelings stayed as it was, within 5 points; and that in words."""
     pooled = [one for one in found if one.seed is None] or list(found)
-    told = []
-    for one in pooled:
-        equal = statistics.equivalence(one.low90, one.high90, one.n, 0.01)
-        told.append(f"{one.against} {with_interval(one)}: {equal or 'undefined'}")
-    return "Scenes, behavior against " + "; ".join(told) + " (equivalent: the 90 % interval within 5 points)."
+    verdicts = [statistics.equivalence(one.low90, one.high90, one.n, 0.01) for one in pooled]
+    told = [
+        f"{one.against} {with_interval(one)}: {equal or 'undefined'}"
+        for one, equal in zip(pooled, verdicts, strict=True)
+    ]
+    words = f"Scenes, behavior against {'; '.join(told)} (equivalent: the 90 % interval within 5 points)."
+    return bool(verdicts) and all(equal == "equivalent" for equal in verdicts), words
 
 
 # ---- sections ----------------------------------------------------------------------------------------------
@@ -254,7 +301,8 @@ def provenance(folder: Path, experiments: Sequence[Experiment], command: str) ->
             )
             machine, packages = told["machine"], told["versions"]
             machines.add(
-                f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, no GPU; "
+                f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
+                f"device {machine['device']}; "
                 f"Python {machine['python']}, torch {packages['torch']}, "
                 f"transformers {packages['transformers']}"
             )
@@ -263,8 +311,32 @@ def provenance(folder: Path, experiments: Sequence[Experiment], command: str) ->
         return
     yield f"<details><summary>{len(rows)} cells, {minutes:.0f} minutes to train and ask</summary>\n\n"
     yield table(["cell", "minutes", "settings", "answers (sha256)", "code"], rows)
-    yield "\n</details>\n\n"
+    yield "\nA training that was killed and continued counts from its last start.\n\n</details>\n\n"
     yield f"Machine: {'; or '.join(sorted(machines))}.\n\n"
+    missing = [
+        f"{'' if one.folder == folder else f'{one.folder.name}: '}{arm} in seed {seed}"
+        for one in experiments
+        for arm, seed in one.missing
+    ]
+    if missing:
+        yield f"**Not finished**: {', '.join(missing)}. Means are over seeds in which every arm is.\n\n"
+    yield from contaminated(experiments)
+
+
+def contaminated(experiments: Sequence[Experiment]) -> Iterator[str]:
+    """How many test samples stand in what was learned from; the most of any seed."""
+    found: dict[str, int] = {}
+    looked = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for one in experiments
+        for path in sorted(one.folder.glob("evaluate/seed*/contamination.json"))
+    ]
+    for counts in looked:
+        for task, count in counts.items():
+            found[task] = max(count, found.get(task, 0))
+    if found:
+        told = ", ".join(f"{task} {count}" for task, count in sorted(found.items()))
+        yield f"Test samples that stand in training data too, by copies or texts: {told}.\n\n"
 
 
 def primary(experiment: Experiment) -> Iterator[str]:
@@ -280,8 +352,8 @@ def primary(experiment: Experiment) -> Iterator[str]:
             else None
             for seed in experiment.seeds
         ]
-        known = [value for value in values if value is not None]
-        rows.append([arm, *map(number, values), number(float(np.mean(known)))])
+        of = dict(zip(experiment.seeds, values, strict=True))
+        rows.append([arm, *map(number, values), number(mean([of[seed] for seed in experiment.whole]))])
     yield (
         f"**Primary**: accuracy of image emotion, {setting}, mean over {len(tasks)} questions, scoring "
         f"`{scoring}`; chance {number(facts['chance'])}, most frequent label {number(facts['majority'])}.\n\n"
@@ -312,16 +384,17 @@ def primary(experiment: Experiment) -> Iterator[str]:
             )
             + "\n"
         )
-        yield verdict(found, controls, experiment.config["seeds"]) + "\n\n"
-    scenes = differences(experiment, LOW_LEVEL, "behavior", controls)
-    if scenes:
-        yield scene_verdict(scenes) + "\n\n"
+        are_equal, words = scenes(differences(experiment, LOW_LEVEL, "behavior", controls))
+        seeds = experiment.config["seeds"]
+        yield verdict(found, controls, seeds, are_scenes_equal=are_equal) + f"\n\n{words}\n\n"
 
 
 def secondary(experiment: Experiment) -> Iterator[str]:
     """Every score of every task, setting and scoring, as the mean over seeds."""
     keys: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
-    for (arm, _), answers in experiment.answers.items():
+    for (arm, seed), answers in experiment.answers.items():
+        if seed not in experiment.whole:
+            continue
         grouped = answers.group_by(["task", "metric", "setting", "scoring"], use_threads=False).aggregate(
             [("prediction", "list"), ("label", "list")]
         )
@@ -340,7 +413,7 @@ def secondary(experiment: Experiment) -> Iterator[str]:
                 f"{task}, {setting}, {scoring}",
                 metric,
                 number(chance),
-                *(number(float(np.mean(values[arm]))) if arm in values else "-" for arm in experiment.arms),
+                *(number(mean(values.get(arm, []))) for arm in experiment.arms),
             ]
         )
     yield "<details><summary>All other scores (secondary), mean over seeds</summary>\n\n"
@@ -429,26 +502,24 @@ def finetuned(folder: Path, command: str) -> Iterator[str]:
         gains |= {f"{name} with {share:.0%}": (one.low, one.high) for name, one in last.items()}
         for arm in experiment.arms:
             values = [
-                float(right(answers, FINETUNED)[1].mean())
-                for (name, _), answers in experiment.answers.items()
-                if name == arm
+                float(right(experiment.answers[arm, seed], FINETUNED)[1].mean()) for seed in experiment.whole
             ]
             gain = with_interval(last[arm]) if arm in last else ""
-            rows.append([f"{share:.0%} of the labels: {arm}", number(float(np.mean(values))), gain])
+            rows.append([f"{share:.0%} of the labels: {arm}", number(mean(values)), gain])
     yield table(["labels and arm", "accuracy", "behavior's points over it"], rows) + "\n"
     yield f"Behavior minus the other arm, by its 95 % interval: {outcome(gains)}\n\n"
 
 
 PHOTOS = (
-    ("photo_appeal", "zero_shot", None),
     ("photo_appeal_more", "zero_shot", None),
-    ("photo_appeal", "zero_shot_verbalized", None),
+    ("photo_appeal", "zero_shot", None),
     ("photo_appeal_more", "zero_shot_verbalized", None),
-    ("photo_appeal", "finetuned", 0.061),
-    ("photo_appeal", "finetuned", 0.1525),
-    ("photo_appeal", "finetuned", 0.305),
-    ("ai_image_appeal", "zero_shot", None),
-    ("ai_image_appeal", "zero_shot_verbalized", None),
+    ("photo_appeal", "zero_shot_verbalized", None),
+    ("photo_appeal_more", "finetuned", 0.061),
+    ("photo_appeal_more", "finetuned", 0.1525),
+    ("photo_appeal_more", "finetuned", 0.305),
+    ("ai_image_appeal_more", "zero_shot", None),
+    ("ai_image_appeal_more", "zero_shot_verbalized", None),
 )
 """Task, setting, share of the labels; the first is the primary, the last two are out of domain."""
 DRAWS = 2000
@@ -582,39 +653,41 @@ def texts(folder: Path, command: str) -> Iterator[str]:
     yield from provenance(folder, found_in(folder), command)
     if not found_in(folder):
         return
-    experiment = Experiment(folder)
     rows = []
     gains: dict[str, tuple[float | None, float | None]] = {}
+    arms = found_in(folder)[0].config["arms"]
     for task, metric_name, scoring in TEXTS:
         metric = metrics.named(metric_name)
         for setting in ("zero_shot", "few_shot"):
             runs: dict[Cell, np.ndarray] = {}
-            media: list[str] = []
-            for cell, answers in experiment.answers.items():
+            shown: list[list[str]] = []
+            for cell, answers in ((c, a) for one in found_in(folder) for c, a in one.answers.items()):
                 found = contest(answers, task, setting, scoring).sort_by("sample_id").to_pylist()
                 if found:
                     runs[cell] = metric.columns(*answered(found))
-                    media = [row["cluster"] for row in found]
+                    shown.append([row["cluster"] for row in found])
             if not runs:
                 continue
+            media = same(shown)
+            whole = {seed for _, seed in runs if all((arm, seed) in runs for arm in arms)}
             drawn = dict(zip(runs, statistics.bootstrap(metric, list(runs.values()), media), strict=True))
             ones = np.ones((len(media), 1))
             observed = {cell: float(metric.weighted(run, ones)[0]) for cell, run in runs.items()}
             row = [f"{task}, {setting}, {metric_name}, n = {len(media)}"]
-            for arm in experiment.arms:
-                seeds = [seed for name, seed in runs if name == arm]
-                value = np.mean([observed[arm, seed] for seed in seeds])
+            for arm in arms:
+                seeds = sorted(whole)
+                value = mean([observed[arm, seed] for seed in seeds])
                 gain = ""
-                if arm != "base" and all(("base", seed) in runs for seed in seeds):
+                if arm != "base" and seeds:
                     gained = np.mean([observed[arm, seed] - observed["base", seed] for seed in seeds])
                     draws = np.mean([drawn[arm, seed] - drawn["base", seed] for seed in seeds], axis=0)
                     low, high = gains[f"{arm} ({task}, {setting})"] = statistics.interval(draws)
                     bounds = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
                     gain = f" ({gained:+.3f}{bounds})"
-                row.append(number(float(value)) + gain)
+                row.append(number(value) + gain)
             rows.append(row)
     yield "In brackets the difference to base with its 95 % interval.\n\n"
-    yield table(["task", *experiment.arms], rows) + "\n"
+    yield table(["task", *arms], rows) + "\n"
     yield f"Difference to base, by its interval: {outcome(gains)}\n\n"
 
 
@@ -624,7 +697,8 @@ SmolLM2-135M-Instruct under EfficientNet-Lite0 (both Apache-2.0, from packages),
 pictures, simulated viewers, comments that name no emotion. The world's link between picture and feeling is
 built in. What is tested is whether training on comments carries what the language model knows about such
 words over to pictures, beyond what more pictures (content_only), more words (content_matched) and other
-posts' comments (shuffled) do. It says nothing about real people.
+posts' comments (shuffled) do. It says nothing about real people. A label's prior, for `split`, is of the 80
+unlabelled pictures of the benchmark's validation split.
 
 """
 
@@ -634,8 +708,9 @@ REAL_PHOTOS = """## Real photos
 Photos of two platforms with the likes they got there, and a crowd's votes of appeal (SophoAppeal). An arm
 learns of each photo of one half how many photos of its platform it was liked more than, and is asked for the
 votes on the other half; Spearman within each platform, averaged over both. Out of domain, the models are
-asked for votes on pictures that generators drew (AVT-AI-Images), which have no likes. How likes, and likes
-over views, go with votes was seen before the first was chosen to be learned from.
+asked for votes on pictures that generators drew (AVT-AI-Images), within each of the five generators; these
+have no likes. Which is the primary, the first row, was fixed before any arm was trained; how likes, and likes
+over views, go with votes was seen before the first were chosen to be learned from.
 
 """
 
@@ -644,8 +719,8 @@ def page(results: Path) -> str:
     """The whole page."""
     parts = [
         "# Results\n\n"
-        "Made by `python docs/results.py` from the answers in `results/`; no number here is typed by hand. "
-        "Intervals are percentile bootstraps over media (10,000 draws, for photos 2,000); pooled ones "
+        "Made by `python docs/results.py` from what lies in `results/`. "
+        "Intervals are percentile bootstraps over media; pooled ones "
         "average the seeds. "
         "`split` takes a label's score on other, unlabelled pictures away; see evaluation/deciding.py.\n\n"
     ]
@@ -653,12 +728,14 @@ def page(results: Path) -> str:
     parts.extend(section(results / "smol", "smol", "make smol"))
     parts.append("## What of it teaches (one seed)\n\n")
     run = "behavior-llava run --results results"
-    parts.extend(ablations(results / "smol_ablations", f"{run}/smol_ablations configs/smol_ablations.yaml"))
-    parts.append("## With labels (one seed)\n\n")
+    ablating = f"{run}/smol_ablations configs/smol_ablations.yaml --like runs/smol"
+    parts.extend(ablations(results / "smol_ablations", ablating))
+    parts.append("## With labels\n\n")
     finetuning = f"{run}/smol_finetune configs/smol_finetune.yaml --like runs/smol"
     parts.extend(finetuned(results / "smol_finetune", finetuning))
     parts.append(REAL_PHOTOS)
-    parts.extend(photos(results / "real_photos", f"{run}/real_photos configs/real_photos.yaml"))
+    voting = f"{run}/real_photos configs/real_photos.yaml --like runs/smol"
+    parts.extend(photos(results / "real_photos", voting))
     parts.append(
         "## Texts of real people\n\nThe models of the first section, asked of reviews and adverts.\n\n"
     )

@@ -72,6 +72,12 @@ ASSUMED = {
     "download_mb_s": Number(1000.0, "MB a second from platforms, for all machines together", "ours"),
     "text_tokens": Number(500, "tokens of text a row", "forecast.py, for the paper's template"),
     "caption_tokens": Number(60, "tokens written for a caption", "ours"),
+    "caption_prompt": Number(
+        616, "tokens of a picture and the question, for captions", "LLaVA-1.5's 576, and 40"
+    ),
+    "caption_parameters": Number(13, "billion parameters of who writes captions", "ours"),
+    "scenes": Number(5, "scenes a video, each with a kept frame and a caption", "ours"),
+    "train_share": Number(0.8, "of the posts train, none filtered out", "configs' default splits"),
 }
 
 
@@ -173,16 +179,17 @@ def gpu_hours(recipe: Recipe) -> tuple[float, float]:
     card = GPUS[recipe.card]
     assert card.tflops is not None
     per_second = card.tflops * 1e12 * GPU_UTILIZATION
-    # of a million posts 80 % are for training; instruction rows are taken to cost as much
-    learned = 0.8e6 * train.epochs * (1 + config.training.ratio)
+    # instruction rows are taken to cost as much
+    learned = 1e6 * ASSUMED["train_share"].value * train.epochs * (1 + config.training.ratio)
     return mean * learned / per_second / 3600, mean
 
 
 def caption_hours(posts: float) -> float:
-    """GPU-hours on an A100 for captions by a 13B model, a scene a picture and five a video."""
+    """GPU-hours on an A100 for captions, one a picture and one a scene of a video."""
     videos = ASSUMED["share_of_videos"].value
-    scenes = posts * ((1 - videos) + 5 * videos)
-    operations = 2 * 13e9 * (576 + 40 + ASSUMED["caption_tokens"].value)
+    scenes = posts * ((1 - videos) + ASSUMED["scenes"].value * videos)
+    tokens = ASSUMED["caption_prompt"].value + ASSUMED["caption_tokens"].value
+    operations = 2e9 * ASSUMED["caption_parameters"].value * tokens
     tflops = GPUS["A100-80GB"].tflops
     assert tflops is not None
     return scenes * operations / (tflops * 1e12 * GPU_UTILIZATION) / 3600
@@ -219,8 +226,9 @@ class Scale:
 
     @property
     def frames_tb(self) -> float:
-        """Frames that are kept of the videos, five each."""
-        return self.posts * ASSUMED["share_of_videos"].value * 5 * ASSUMED["frame_mb"].value / 1e6
+        """Frames that are kept of the videos, one a scene."""
+        frames = self.posts * ASSUMED["share_of_videos"].value * ASSUMED["scenes"].value
+        return frames * ASSUMED["frame_mb"].value / 1e6
 
     @property
     def download_hours(self) -> float:
@@ -259,7 +267,8 @@ BREAKS = """## What breaks first, and what is done about it
    ledger of what an arm saw holds a set of hashes; and the check for test samples in training data, which
    streams, has not been run beyond ten thousand media.
 5. **Training**: an honest comparison costs the table's hours once an arm and seed.
-   `configs/ablation_size.yaml` shows for a part of one's own data what more posts add, before the large run.
+   The arms of `configs/ablation_size.yaml`, in a config with one's own sources, show on a part of the data
+   what more posts add, before the large run.
 """
 
 
@@ -331,11 +340,18 @@ def _parts() -> Iterator[str]:
         rows,
     )
     yield (
-        "Attention's own products, captions and evaluation are not in it. Tokens of a picture and of a frame "
-        "are assumed from what is published of the models; with the model at hand, `run CONFIG --dry-run "
+        "Attention's own products, captions and evaluation are not in it. An instruction row is taken to "
+        "cost as much as a post's, a video to have as many scenes as its config allows. Tokens of a picture "
+        f"and of a frame are assumed from what is published of the models ({_tokens()}); with the model at "
+        "hand, `run CONFIG --dry-run "
         "--gpu NAME --gpus N` counts them by its processor, and tells the memory on each GPU.\n\n"
     )
     yield BREAKS
+
+
+def _tokens() -> str:
+    told = (f"{one.config} {one.tokens[0]:,} and {one.tokens[1]:,}" for one in RECIPES)
+    return "; ".join(told)
 
 
 def main(arguments: Sequence[str]) -> int:

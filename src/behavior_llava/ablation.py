@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 FILE = "ablation.yaml"
 """The grid's settings, in its folder: a folder without it is none of ours."""
-_SHARED = ("frames", "seen")
-"""What is remembered of media by their content, whoever looks."""
+_SHARED = ("frames", "seen", "journal")
+"""What is remembered of media and of models' answers, by their contents: whoever looks or asks."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,:%+-]{0,59}")
 
 
@@ -107,7 +107,8 @@ def run(
     kept: Path | None = None,
 ) -> Path:
     """Runs every variant up to a verb; with `report` writes the comparison and returns its page, else the
-    grid's folder. The other arguments are those of pipeline.run.
+    grid's folder, as where the variants are asked of different samples. The other arguments are those of
+    pipeline.run.
 
     Args:
         kept: folder of results, one a variant: what stands there is not computed again; see results.py.
@@ -129,7 +130,7 @@ def run(
             _share(folder, places[name])
             others = [*(place for other, place in places.items() if other != name), *like]
             if kept is not None:
-                results.run(variant, places[name], kept / folder_name(name), limit=limit, like=others)
+                results.complete(variant, places[name], kept / folder_name(name), limit=limit, like=others)
                 continue
             pipeline.run(
                 variant,
@@ -141,6 +142,9 @@ def run(
         if until != "report":
             return folder
         first = next(iter(variants.values()))
+        if any(one.evaluate.splits != first.evaluate.splits for one in variants.values()):
+            log.info("the variants are asked of different samples: no page compares them")
+            return folder
         found = [place if kept is None else kept / place.name for place in places.values()]
         return comparing.compare(found, folder / "report", first.report.statistics)
 
@@ -161,8 +165,10 @@ def forget(folder: Path, *, posts: Sequence[str], authors: Sequence[str], is_dry
     if not found:
         raise UserError("none of its variants has begun", where=folder, remedy="there is nothing to forget")
     told = list(found.values())
-    if not is_dry and (folder / "report").is_dir() and any(not one.is_nothing for one in told):
-        shutil.rmtree(folder / "report")
+    if not is_dry and any(not one.is_nothing for one in told):
+        for place in (folder / "report", folder / "journal"):
+            if place.is_dir():
+                shutil.rmtree(place)
     return Removal(
         removed={
             f"{name}/{place}": count for name, one in found.items() for place, count in one.removed.items()

@@ -6,11 +6,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +19,11 @@ from rich.table import Table
 from behavior_llava.core import together
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import console
+
+if TYPE_CHECKING:
+    from behavior_llava.ablation import AblationConfig
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,11 +96,7 @@ def _go(
     like: list[Path] | None = None,
     kept: Path | None = None,
 ) -> None:
-    for place in like or ():
-        if not (place / "config.yaml").is_file():
-            raise UserError(
-                "is no folder of a run", where=place, remedy="give one that a run wrote as --like"
-            )
+    like = [place for place in like or () if _is_run(place, is_needed=kept is None)]
     if gpu is not None and not dry_run:
         raise UserError(f"--gpu {gpu} only forecasts", remedy="add --dry-run, or set `device` in the config")
     from transformers.utils import logging as transformers_logging
@@ -106,7 +106,15 @@ def _go(
 
     transformers_logging.disable_progress_bar()
     if ablation.is_grid(path):
-        _go_through(until, path, overrides, out, limit, dry_run, like or (), kept)
+        grid = load(ablation.AblationConfig, path, overrides or ())
+        folder = out or Path("runs") / grid.name
+        if dry_run:
+            _forecast_grid(grid, folder, until=until, limit=limit, gpu=gpu, gpus=gpus)
+            return
+        place = ablation.run(grid, folder, until=until, limit=limit, like=like, kept=kept)
+        console.print(
+            f"[bold]{'The report is at' if place.is_file() else 'Done; see'}[/bold] {place}", soft_wrap=True
+        )
         return
     config = load(pipeline.RunConfig, path, overrides or ())
     folder = out or Path("runs") / config.name
@@ -116,10 +124,10 @@ def _go(
         forecast.show(config, folder, until=until, limit=limit, gpu=gpu, gpus=gpus)
         return
     if kept is not None:
-        page = results.run(config, folder, kept, limit=limit, like=like or ())
+        page = results.run(config, folder, kept, limit=limit, like=like)
         console.print(f"[bold]The report is at[/bold] {page}", soft_wrap=True)
         return
-    work = pipeline.run(config, folder, until=until, limit=limit, like=like or ())
+    work = pipeline.run(config, folder, until=until, limit=limit, like=like)
     if until == "build":
         for source, rows in work.selected().manifest()["survivors"].items():
             console.print(_survivors(source, rows))
@@ -131,31 +139,27 @@ def _go(
         console.print(f"Its numbers: {folder / 'report' / 'summary.json'}", soft_wrap=True)
 
 
-def _go_through(
-    until: str,
-    path: Path,
-    overrides: list[str] | None,
-    out: Path | None,
-    limit: int | None,
-    dry_run: bool,
-    like: Sequence[Path],
-    kept: Path | None,
-) -> None:
-    """Runs all variants of a grid."""
-    from behavior_llava import ablation, forecast
-    from behavior_llava.core.config import load
+def _is_run(place: Path, *, is_needed: bool) -> bool:
+    """Whether a folder to take stages over from is there; it need not where all may be kept already."""
+    if (place / "config.yaml").is_file():
+        return True
+    if is_needed:
+        raise UserError("is no folder of a run", where=place, remedy="give one that a run wrote as --like")
+    log.warning("%s is no folder of a run: nothing is taken over from it", place)
+    return False
 
-    config = load(ablation.AblationConfig, path, overrides or ())
-    folder = out or Path("runs") / config.name
-    if dry_run:
-        for name, variant in config.variants().items():
-            console.print(f"[bold]variant {escape(name)}[/bold]", soft_wrap=True)
-            forecast.show(variant, folder / ablation.folder_name(name), until=until, limit=limit)
-        return
-    place = ablation.run(config, folder, until=until, limit=limit, like=like, kept=kept)
-    console.print(
-        f"[bold]{'The report is at' if until == 'report' else 'Done; see'}[/bold] {place}", soft_wrap=True
-    )
+
+def _forecast_grid(
+    grid: AblationConfig, folder: Path, *, until: str, limit: int | None, gpu: str | None, gpus: int
+) -> None:
+    """What every variant of a grid would do."""
+    from behavior_llava import ablation, forecast
+
+    for name, variant in grid.variants().items():
+        console.print(f"[bold]variant {escape(name)}[/bold]", soft_wrap=True)
+        forecast.show(
+            variant, folder / ablation.folder_name(name), until=until, limit=limit, gpu=gpu, gpus=gpus
+        )
 
 
 def _survivors(source: str, rows: list[dict[str, Any]]) -> Table:
@@ -444,7 +448,7 @@ def serve(
     ] = None,
     max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Of an uploaded file.")] = 50,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = 60.0,
-    per_minute: Annotated[int, typer.Option(min=1, help="Uploads and questions of a visitor.")] = 20,
+    per_minute: Annotated[int, typer.Option(min=1, help="Uploads, questions and accepted terms of a visitor.")] = 20,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 20,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 200,
 ) -> None:

@@ -418,7 +418,11 @@ def _derived(run: Path, *, is_dry: bool) -> dict[str, int]:
         inside = path.relative_to(run / "evaluate").parts
         if "finetuned" in inside or path.name == PLAN:
             continue
-        if path.is_file():
+        if path.is_symlink():  # a stage that was taken over; the other run forgets on its own
+            removed["evaluate"] += 1
+            if not is_dry:
+                path.unlink()
+        elif path.is_file():
             removed["evaluate"] += 1
             if not is_dry:
                 path.unlink()

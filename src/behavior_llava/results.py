@@ -8,6 +8,7 @@ it. The layout is that of a run's evaluation, and `behavior-llava report DIR` re
     evaluate/scores/tasks.json                       what is known of its tasks
     evaluate/seed0/behavior/predictions.parquet      answers, without paths
     evaluate/seed0/behavior/manifest.json            of what settings, what its stages took, and where
+    evaluate/seed0/contamination.json                test samples that stand in what its arms learned from
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ import pyarrow.parquet as pq
 
 from behavior_llava import comparing, pipeline
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import MANIFEST, fingerprint, versions, write_json
+from behavior_llava.core.manifest import MANIFEST, fingerprint, only_one, versions, write_json
 from behavior_llava.evaluation import scores
 from behavior_llava.pipeline import Cell
 from behavior_llava.stages import Run, RunConfig, as_yaml
 
 log = logging.getLogger(__name__)
 
-ANSWERS = "predictions.parquet"
+ANSWERS, CONTAMINATION = "predictions.parquet", "contamination.json"
 _IRRELEVANT = {"name", "seeds", "side_by_side", "device", "report"}
 """Settings that change nothing of what a cell answers, but for last digits."""
 
@@ -42,7 +43,15 @@ _IRRELEVANT = {"name", "seeds", "side_by_side", "device", "report"}
 def run(
     config: RunConfig, folder: Path, kept: Path, *, limit: int | None = None, like: Sequence[Path] = ()
 ) -> Path:
-    """Computes the cells that are not kept yet, keeps each when it is finished, and returns the page of all.
+    """Completes what is kept, and returns the page of all; the arguments are those of `complete`."""
+    complete(config, folder, kept, limit=limit, like=like)
+    return comparing.compare([kept], folder / "report", config.report.statistics)
+
+
+def complete(
+    config: RunConfig, folder: Path, kept: Path, *, limit: int | None = None, like: Sequence[Path] = ()
+) -> None:
+    """Computes the cells that are not kept yet, and keeps each when it is finished.
 
     Args:
         folder: of the run, where a killed call continues.
@@ -68,14 +77,18 @@ def run(
                 _keep(work, cell, kept, key)
                 log.info("%s, seed %d, is kept in %s", *cell, kept)
             (kept / "config.yaml").write_text(as_yaml(config), encoding="utf-8")
-    return comparing.compare([kept], folder / "report", config.report.statistics)
+            if start + config.side_by_side >= len(ours):
+                with only_one(folder):
+                    _keep_contamination(work, kept / "evaluate" / f"seed{seed}")
 
 
 def _key(config: RunConfig, limit: int | None) -> str:
-    """Of the settings a cell depends on. All arms are among them: who is left out for want of a partner to
-    exchange behavior with is left out of all.
+    """Of the settings a cell depends on, but for defaults, so that a setting that comes new with another
+    release changes nothing of what is kept. All arms are among them: who is left out for want of a partner
+    to exchange behavior with is left out of all.
     """
-    return fingerprint({"config": config.model_dump(mode="json", exclude=_IRRELEVANT), "limit": limit})
+    told = config.model_dump(mode="json", exclude=_IRRELEVANT, exclude_defaults=True)
+    return fingerprint({"config": told, "limit": limit})
 
 
 def place_of(kept: Path, cell: Cell) -> Path:
@@ -86,7 +99,7 @@ def place_of(kept: Path, cell: Cell) -> Path:
 
 def _is_kept(kept: Path, cell: Cell, key: str) -> bool:
     place = place_of(kept, cell)
-    if not (place / MANIFEST).exists():
+    if not (place / MANIFEST).exists() or not (place / ANSWERS).exists():
         return False
     told = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     if told["key"] != key:
@@ -118,9 +131,18 @@ def _keep(work: Run, cell: Cell, kept: Path, key: str) -> None:
             "costs": {name: took for name, took in work.costs().items() if _is_of(name, cell)},
             "commit": stage.manifest()["commit"],
             "versions": versions(),
-            "machine": _machine(),
+            "machine": _machine(work.config.device),
         },
     )
+
+
+def _keep_contamination(work: Run, place: Path) -> None:
+    """Of every task: how many of its samples stand in what the seed's arms learned from."""
+    hits = pq.read_table(work.contaminated().folder / "hits.parquet", columns=["task", "sample_id"])
+    found: dict[str, set[str]] = {}
+    for hit in hits.to_pylist():
+        found.setdefault(hit["task"], set()).add(hit["sample_id"])
+    write_json(place / CONTAMINATION, {name: len(found.get(name, ())) for name in work.config.evaluate.tasks})
 
 
 def _is_of(stage: str, cell: Cell) -> bool:
@@ -136,9 +158,10 @@ def _write_facts(work: Run, kept: Path) -> None:
     write_json(place, work.task_facts())
 
 
-def _machine() -> dict[str, Any]:
+def _machine(device: str) -> dict[str, Any]:
     """What the time depends on; nothing that names the machine."""
     return {
+        "device": device,
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),

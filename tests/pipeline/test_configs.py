@@ -49,15 +49,15 @@ def test_every_config_is_valid(tmp_path: Path) -> None:
         for config in runs:
             for settings in (config.base.train, config.training.train, config.evaluate.finetune.train):
                 arguments(settings, tmp_path, seed=0, on_cpu=True)
-    assert (len(CONFIGS), grids) == (20, 5)
+    assert (len(CONFIGS), grids) == (20, 6)
 
 
 def test_what_goes_on_from_smol_has_its_world_base_and_training() -> None:
     """Otherwise its models could not be lent, and a difference would be of two things."""
     smol = load(RunConfig, ROOT / "configs" / "smol.yaml")
-    others = {
-        name: load(RunConfig, ROOT / "configs" / f"{name}.yaml") for name in ("smol_finetune", "real_texts")
-    }
+    texts = load(ablation.AblationConfig, ROOT / "configs" / "real_texts.yaml").variants()
+    others = {"finetune": load(RunConfig, ROOT / "configs" / "smol_finetune.yaml"), **texts}
+    assert len(others) == 3
     grid = load(ablation.AblationConfig, ROOT / "configs" / "smol_ablations.yaml")
     varied = {"kinds": set(), "unfiltered": {"build"}, "signal 50 %": {"collect"}, "signal 0 %": {"collect"}}
     variants = grid.variants()

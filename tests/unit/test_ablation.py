@@ -19,7 +19,7 @@ RUN: dict[str, Any] = {
 
 
 def grid(vary: dict[str, Any], **more: Any) -> ablation.AblationConfig:
-    return check(ablation.AblationConfig, {"name": "grid", "run": RUN, "vary": vary, **more}, where="test")
+    return check(ablation.AblationConfig, {"name": "grid", "run": RUN, "vary": vary} | more, where="test")
 
 
 def test_a_variant_is_the_run_with_what_it_sets_otherwise() -> None:
@@ -38,6 +38,22 @@ def test_a_variant_is_the_run_with_what_it_sets_otherwise() -> None:
     assert bare.build.filters == {"reddit": ("media_missing",)}
     same = plain.model_copy(update={"name": ""}).model_dump(exclude={"build"})
     assert bare.model_copy(update={"name": ""}).model_dump(exclude={"build"}) == same
+
+
+def test_variants_that_are_asked_of_other_samples_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(ablation.pipeline, "run", lambda run, *_, **__: done.append(run.name))
+    monkeypatch.setattr(ablation.results, "complete", lambda run, *_, **__: done.append(run.name))
+    monkeypatch.setattr(ablation.comparing, "compare", lambda folders, out, _: out / "index.html")
+    halves = {f"{n}": {"evaluate.splits": {"sun": [f"train_{n}", f"test_{n}"]}} for n in (1, 2)}
+    asked = grid(halves, run=RUN | {"evaluate": {"tasks": ["sun"]}})
+    for kept in (None, tmp_path / "kept"):
+        assert ablation.run(asked, tmp_path / "halves", kept=kept) == tmp_path / "halves"
+        assert ablation.run(grid({"a": {}, "b": {}}), tmp_path / "all", kept=kept).name == "index.html"
+    assert done == ["grid, 1", "grid, 2", "grid, a", "grid, b"] * 2
+    assert (tmp_path / "halves" / "1" / "journal").resolve() == tmp_path / "halves" / "journal"
 
 
 @pytest.mark.parametrize(

@@ -766,7 +766,7 @@ def test_a_model_that_tells_nobody_whom_it_saw_is_named_apart(
     run = bare_run(tmp_path / "run")
     trained(run, "old", saw=None)
     trained(run, "new", saw=["made:other"])
-    (run / "evaluate" / "seed0" / "old" / "finetuned" / "lamem-0.1").mkdir(parents=True)
+    (run / "evaluate" / "seed0" / "old" / "finetuned" / "lamem-0.1" / "model").mkdir(parents=True)
     for is_dry in (True, False):
         caplog.clear()
         told = forgetting.forget(run, posts=["made:left"], is_dry=is_dry)

@@ -205,7 +205,9 @@ def test_models_are_found_by_what_they_saw(tmp_path: Path) -> None:
         folder = tmp_path / "train" / "seed0" / arm
         folder.mkdir(parents=True)
         ledger.save_saw(folder, posts, authors)
-    (tmp_path / "evaluate" / "seed0" / "behavior" / "finetuned" / "lamem-0.1").mkdir(parents=True)
+    (tmp_path / "evaluate" / "seed0" / "behavior" / "finetuned" / "lamem-0.1" / "model").mkdir(parents=True)
+    # of one that was asked, the curve alone is left
+    (tmp_path / "evaluate" / "seed0" / "behavior" / "finetuned" / "lamem-1" / "logs").mkdir(parents=True)
     found = ["train/seed0/behavior", "evaluate/seed0/behavior/finetuned/lamem-0.1"]
     assert ledger.models_that_saw(tmp_path, KEYS[1:]) == found
     assert ledger.models_that_saw(tmp_path, KEYS) == [*found, "train/seed0/shuffled"]
@@ -228,7 +230,7 @@ def test_a_model_of_which_nobody_knows_what_it_saw_is_told_apart(tmp_path: Path)
         (folder / "model.safetensors").write_bytes(b"weights")
     ledger.save_saw(tmp_path / "train" / "seed0" / "known", [POST], [])
     (tmp_path / "train" / "seed0" / "planned").mkdir()
-    (tmp_path / "evaluate" / "seed0" / "old" / "finetuned" / "lamem-0.1").mkdir(parents=True)
+    (tmp_path / "evaluate" / "seed0" / "old" / "finetuned" / "lamem-0.1" / "model").mkdir(parents=True)
     assert ledger.models_that_saw(tmp_path, KEYS) == ["train/seed0/known"]
     assert ledger.models_unknown(tmp_path) == [
         "train/seed0/half",

@@ -59,6 +59,14 @@ class FakeRun:
     def task_facts(self) -> dict[str, Any]:
         return {"emoset": {"metric": "accuracy"}}
 
+    def contaminated(self) -> FakeStage:
+        place = self.folder / "contamination"
+        place.mkdir(parents=True, exist_ok=True)
+        hits = [("emoset", "a"), ("emoset", "a"), ("emoset", "b"), ("other", "c")]
+        table = pa.table({"task": [task for task, _ in hits], "sample_id": [id for _, id in hits]})
+        pq.write_table(table, place / "hits.parquet")
+        return FakeStage(place)
+
     def costs(self) -> dict[str, float]:
         trained = {f"train/seed{seed}/{arm}": 2.0 for seed in (0, 4) for arm in self.config.arms}
         return trained | {"collect": 3.0, "build/posts": 1.0, "base/seed0": 5.0, "base/seed4": 6.0}
@@ -93,7 +101,8 @@ def test_only_what_is_missing_is_computed(tmp_path: Path, asked: list[Any]) -> N
     ]
     asked.clear()
     # in another place, of more seeds, under another name, one arm at a time
-    (results.place_of(kept, ("behavior", 0)) / "manifest.json").unlink()
+    # as where git took up the manifest alone
+    (results.place_of(kept, ("behavior", 0)) / results.ANSWERS).unlink()
     changed = settings(name="other", seeds=[0, 4, 5], side_by_side=1)
     results.run(changed, tmp_path / "elsewhere", kept)
     assert asked == [
@@ -114,6 +123,8 @@ def test_what_is_kept_is_small_and_tells_no_path(tmp_path: Path, asked: list[Any
     cells = [f"evaluate/seed{seed}/{arm}" for seed in (0, 4) for arm in SETTINGS["arms"]]
     names = ("manifest.json", "predictions.parquet")
     wanted = [f"{cell}/{name}" for cell in cells for name in names]
+    wanted += [f"evaluate/seed{seed}/contamination.json" for seed in (0, 4)]
+    assert json.loads((kept / wanted[-1]).read_text()) == {"emoset": 2}
     assert files == sorted([*wanted, "config.yaml", "evaluate/scores/tasks.json"])
     table = pq.read_table(results.place_of(kept, ("behavior", 4)) / results.ANSWERS)
     assert table.schema == PREDICTIONS
@@ -125,7 +136,7 @@ def test_what_is_kept_is_small_and_tells_no_path(tmp_path: Path, asked: list[Any
     assert (told["seconds"], told["commit"]) == (12.5, "abc")
     shared = {"collect": 3.0, "build/posts": 1.0, "base/seed0": 5.0}
     assert told["costs"] == shared | {"train/seed0/base": 2.0}
-    assert set(told["machine"]) == {"processor", "cores", "memory_gib", "python"}
+    assert set(told["machine"]) == {"device", "processor", "cores", "memory_gib", "python"}
     assert "seeds:\n- 0\n- 4\n" in (kept / "config.yaml").read_text()
 
 

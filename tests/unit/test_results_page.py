@@ -71,7 +71,7 @@ MANIFEST: dict[str, Any] = {
     "costs": {},
     "commit": "c" * 40,
     "seconds": 30.0,
-    "machine": {"cores": 2, "memory_gib": 24, "processor": "x86_64", "python": "3.11"},
+    "machine": {"device": "cpu", "cores": 2, "memory_gib": 24, "processor": "x86_64", "python": "3.11"},
     "versions": {"torch": "1", "transformers": "2"},
 }
 
@@ -117,8 +117,8 @@ def test_the_primary_is_the_mean_over_the_questions(page: ModuleType, tmp_path: 
     ]
     # 20 samples gain nothing, 30 gain two thirds, 30 a third, 20 nothing: a standard error of 0.027
     assert all(0.23 < one.low < 0.26 and 0.34 < one.high < 0.37 for one in found)
-    assert "**Supported**: behavior is above every control in every seed. 2 of 2 comparisons" in told
     # the scenes are the same, but 100 samples are too few to call them equivalent
+    assert "**Supported in part**: behavior is above every control in every seed. 2 of 2 comparisons" in told
     assert "content_only +0.0 [+0.0, +0.0]: inconclusive" in told
 
 
@@ -129,16 +129,38 @@ def test_a_seed_without_a_gain_is_not_hidden(page: ModuleType, tmp_path: Path) -
 
 def test_missing_seeds_are_named(page: ModuleType, tmp_path: Path) -> None:
     folder = experiment(tmp_path / "e", {0: True}, seeds=(0,))
+    (folder / "evaluate" / "seed0" / "contamination.json").write_text('{"emoset_feel": 3, "lvu_scene": 0}')
     assert "**Not finished**: content_only in seed 1: missing. So far 1 of 1" in "".join(
         page.section(folder, "gain", "run it")
     )
+    told = "".join(page.section(folder, "gain", "run it"))
+    assert "**Not finished**: content_only in seed 1, behavior in seed 1. Means are over" in told
+    assert "stand in training data too, by copies or texts: emoset_feel 3, lvu_scene 0." in told
     absent = "".join(page.section(tmp_path / "absent", "gain", "run it"))
     assert absent == "```\nrun it\n```\n\nNot run yet.\n\n"
 
 
 def test_what_an_interval_says(page: ModuleType) -> None:
     told = {"a": (0.1, 0.2), "b": (-0.1, 0.2), "c": (-0.2, -0.1), "d": (0.0, 0.1), "e": (None, None)}
-    assert page.outcome(told) == "above 0: a; below 0: c; not told apart from 0: b, d, e."
+    assert page.outcome(told) == "above 0: a; below 0: c; not told apart from 0: b, d; undefined: e."
+
+
+def test_what_is_supported_is_all_that_was_said(page: ModuleType) -> None:
+    def found(seed: int, low: float) -> Any:
+        return page.Difference("content_only", seed, 0.1, low, 0.2, low, 0.2, 500)
+
+    both = [found(0, 0.05), found(1, 0.02)]
+    say = page.verdict
+    assert say(both, ["content_only"], [0, 1], are_scenes_equal=True).startswith("**Supported**")
+    assert say(both, ["content_only"], [0, 1], are_scenes_equal=False).startswith("**Supported in part**")
+    less = [both[0], found(1, -0.1)]
+    assert say(less, ["content_only"], [0, 1], are_scenes_equal=True).startswith("**Not supported** as")
+    missing = say(both, ["content_only", "shuffled"], [0, 1], are_scenes_equal=True)
+    assert missing.startswith("**Not finished**: shuffled in seed 0, shuffled in seed 1: missing.")
+    same = [page.Difference("content_only", None, 0.0, -0.03, 0.03, low, 0.02, 500) for low in (-0.02, -0.06)]
+    assert page.scenes(same[:1])[0]
+    assert not page.scenes(same)[0]
+    assert not page.scenes([])[0]
 
 
 def test_arms_that_were_asked_of_other_samples_are_refused(page: ModuleType, tmp_path: Path) -> None:
@@ -148,6 +170,17 @@ def test_arms_that_were_asked_of_other_samples_are_refused(page: ModuleType, tmp
 
 
 # ---- ablations, photos, texts ------------------------------------------------------------------------------
+
+
+def test_arms_that_were_asked_of_different_samples_are_refused(page: ModuleType, tmp_path: Path) -> None:
+    folder = experiment(tmp_path / "e", {0: True}, seeds=(0,))
+    file = folder / "evaluate" / "seed0" / "behavior" / "predictions.parquet"
+    rows = pq.read_table(file).to_pylist()
+    for row in rows:
+        row |= {"sample_id": f"x{row['sample_id']}", "cluster": f"x{row['cluster']}"}
+    pq.write_table(pa.Table.from_pylist(rows, schema=PREDICTIONS), file)
+    with pytest.raises(ValueError, match="two arms are not asked of the same samples"):
+        page.differences(page.Experiment(folder), page.PRIMARY, "behavior", ["content_only"])
 
 
 def test_every_variant_is_compared_with_its_own_content_only(page: ModuleType, tmp_path: Path) -> None:
@@ -222,7 +255,7 @@ def photos(said: dict[str, list[float]], share: float | None = None) -> list[dic
     """Of each platform photos whose votes rise; what was said of them."""
     return [
         {
-            "task": "photo_appeal",
+            "task": "photo_appeal_more",
             "setting": "zero_shot" if share is None else "finetuned",
             "label_fraction": share,
             "scoring": "expectation",
@@ -246,7 +279,7 @@ def test_photos_are_ranked_within_their_platform(page: ModuleType, tmp_path: Pat
         kept(tmp_path / "photos" / split, cells)
     told = "".join(page.photos(tmp_path / "photos", "run it"))
     assert "2 of 20 halves are finished" in told
-    row = next(line for line in told.splitlines() if line.startswith("| photo_appeal, zero_shot"))
+    row = next(line for line in told.splitlines() if line.startswith("| photo_appeal_more, zero_shot"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1].startswith("0.00 [")  # (1 - 1) / 2
     assert cells[3].startswith("1.00 [1.00, 1.00]")
@@ -260,8 +293,8 @@ def test_photos_with_labels_stand_apart(page: ModuleType, tmp_path: Path) -> Non
     kept(tmp_path / "photos" / "split_1", {"content_only": rows, "behavior": rows})
     (tmp_path / "photos" / "ceiling.json").write_text('{"likes": 0.451, "likes_over_views": 0.229}')
     told = "".join(page.photos(tmp_path / "photos", "run it"))
-    assert "| photo_appeal, zero_shot | 1.00" in told
-    assert "| photo_appeal, finetuned, 10 labels | -1.00" in told
+    assert "| photo_appeal_more, zero_shot | 1.00" in told
+    assert "| photo_appeal_more, finetuned, 10 labels | -1.00" in told
     assert "likes 0.45; secondary, likes over views 0.23" in told
 
 
@@ -280,8 +313,8 @@ def test_texts_stand_beside_base(page: ModuleType, tmp_path: Path) -> None:
             for number in range(100)
         ]
 
-    folder = kept(tmp_path / "texts", {"base": reviews(50), "behavior": reviews(60)})
-    told = "".join(page.texts(folder, "run it"))
+    kept(tmp_path / "texts" / "reviews", {"base": reviews(50), "behavior": reviews(60)})
+    told = "".join(page.texts(tmp_path / "texts", "run it"))
     assert "| imdb, zero_shot, accuracy, n = 100 | 0.500 | 0.600 (+0.100 [+0.0" in told
     assert "lambda_ads" not in told
 

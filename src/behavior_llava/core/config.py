@@ -100,7 +100,7 @@ def _parsed(text: str, *, where: object) -> Any:
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set takes key=value, not {override!r}", remedy="e.g. --set evaluation.limit=50")
+        raise UserError(f"--set takes key=value, not {override!r}", remedy="e.g. --set evaluate.limit=50")
     *path, last = key.split(".")
     place: Any = values
     for part in path:

@@ -330,10 +330,14 @@ def _saw(path: Path) -> pa.Array:
     return pq.read_table(path, schema=_SEEN)["sha256"].combine_chunks()
 
 
+_WEIGHTS = ("model", "checkpoints")
+"""What holds weights of a fine-tuning; a model goes when it was asked, other files stay."""
+
+
 def _with_finetuned(run: Path, arms: Iterable[Path]) -> list[str]:
-    """Each arm's folder, and those of what was fine-tuned from it."""
+    """Each arm's folder, and those of what was fine-tuned from it and is still there."""
     found = []
     for arm in arms:
         finetuned = run / "evaluate" / arm.relative_to(run / "train") / "finetuned"
-        found += [arm, *sorted(finetuned.glob("*"))]
+        found += [arm, *sorted({place.parent for place in finetuned.glob("*/*") if place.name in _WEIGHTS})]
     return [folder.relative_to(run).as_posix() for folder in found]

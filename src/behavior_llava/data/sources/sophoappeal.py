@@ -81,14 +81,14 @@ def rows_of(folder: Path) -> list[Row]:
 
 
 def half(rows: Sequence[Row], split: int, *, of: str) -> list[Row]:
-    """One half of the rows, "train" or "test", in their order: of every platform's photos one in two, by a
-    hash of the split and the name, so that the halves depend on no random state.
+    """One half of the rows, "train" or "test", in their order: of every platform's photos one in two, with
+    votes and without apart, by a hash of the split and the name: the halves depend on no random state.
     """
-    by_platform: dict[str, list[str]] = defaultdict(list)
+    groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for row in rows:
-        by_platform[row["source"]].append(row["image"])
+        groups[row["source"], bool(row["crowd_mos"])].append(row["image"])
     learned = set()
-    for names in by_platform.values():
+    for names in groups.values():
         drawn = sorted(names, key=lambda name: hashlib.sha256(f"{split} {name}".encode()).digest())
         learned |= set(drawn[: len(drawn) // 2])
     return [row for row in rows if (row["image"] in learned) == (of == "train")]

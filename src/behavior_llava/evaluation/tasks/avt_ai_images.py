@@ -5,14 +5,15 @@ benchmark: AVT-AI-Images; `all_ratings.csv` (image_key, db, appeal_mean), pictur
 paper: Goering et al., Analysis of Appeal for Realistic AI-Generated Photos, IEEE Access 2023; files:
     https://github.com/Telecommunication-Telemedia-Assessment/avt_ai_images
 license: GPL-3.0 (the repository, data included)
-splits: none official; ours: a fifth is test, told by a hash of the key; "all" has every picture of the
-    list, for a test of models that saw none of them
+splits: none official; ours: a fifth is test, told by a hash of the key; "all" has every generated picture,
+    for a test of models that saw none of them
 metric: Spearman's rho between prediction and mean vote, over all generators together; within each it is to be
     computed from the predictions, whose ids begin with the generator
 published: nothing
 protocol: Not among the paper's benchmarks. Asked as the votes on photos are (tasks/photo_appeal.py), of
     pictures that nobody took and that have no likes: what a model learned from likes of photos is out of its
-    domain here. Votes are of 1 to 5.
+    domain here. Votes are of 1 to 5. The list also has pictures of the authors (`own`), found the most
+    realistic by far; they are no generated ones and are left out.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from behavior_llava.evaluation.benchmarks import (
 from behavior_llava.evaluation.tasks import photo_appeal
 
 SPLITS = (*OWN_SPLITS, "all")
-FILE = "all_ratings.csv"
+FILE, OWN = "all_ratings.csv", "own"
 SUFFIXES = ("png", "jpg")
 
 OBTAIN = (
@@ -45,7 +46,7 @@ LICENSE = "GPL-3.0"
 
 
 def load(folder: Path, split: str) -> list[Sample]:
-    """The pictures of the list that are in `split`, in its order; the label is the mean vote as it is.
+    """The generated pictures of the list that are in `split`, in its order; the label is the mean vote.
 
     Raises:
         UserError: the list is absent or malformed, or a vote lies outside 1 to 5.
@@ -55,6 +56,8 @@ def load(folder: Path, split: str) -> list[Sample]:
     samples = []
     for where, row in read_table(path, ("image_key", "db", "appeal_mean"), OBTAIN):
         key = safe_name(row["image_key"], where, depth=2)
+        if row["db"] == OWN:
+            continue
         samples.append(
             Sample(
                 id=":".join(key.parts),
