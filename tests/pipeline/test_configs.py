@@ -69,6 +69,7 @@ def test_what_goes_on_from_smol_has_its_world_base_and_training() -> None:
     photos = load(ablation.AblationConfig, ROOT / "configs" / "real_photos.yaml").variants()
     assert len(photos) == 20
     assert all(config.base.train == smol.base.train for config in photos.values())
+    assert all(config.build.max_scenes == smol.build.max_scenes for config in photos.values())
 
 
 def test_the_mixtures_take_the_same_number_of_rows() -> None:
