@@ -448,7 +448,7 @@ def serve(
     ] = None,
     max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Of an uploaded file.")] = 50,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Of a video.")] = 60.0,
-    per_minute: Annotated[int, typer.Option(min=1, help="Uploads, questions and accepted terms of a visitor.")] = 20,
+    per_minute: Annotated[int, typer.Option(min=1, help="Uploads, questions, terms of a visitor.")] = 20,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 20,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 200,
 ) -> None:

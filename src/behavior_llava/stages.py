@@ -28,7 +28,14 @@ from pydantic import Field, model_validator
 from behavior_llava.core import parquet, together
 from behavior_llava.core.config import Config
 from behavior_llava.core.errors import UserError
-from behavior_llava.core.manifest import Stage, fingerprint, folder_state, versions, write_json
+from behavior_llava.core.manifest import (
+    Stage,
+    fingerprint,
+    finished_stages,
+    folder_state,
+    versions,
+    write_json,
+)
 from behavior_llava.core.media import FrameStore
 from behavior_llava.core.schema import Behavior, Example, Media, MediaKind, Post, Scoring, Task
 from behavior_llava.data import arms, blift, funnel, instruction, ledger, manner, publishing, verbalizer
@@ -907,6 +914,10 @@ class Run:
                 facts["predictions"] = parquet.write_tables(
                     stage.folder / "predictions.parquet", PREDICTIONS, itertools.chain.from_iterable(tables)
                 )
+                # asked, the models are of no more use: an arm has one for every task and share of labels
+                for place in stage.folder.glob("finetuned/*/model"):
+                    place.with_name("trained.json").unlink(missing_ok=True)
+                    shutil.rmtree(place)
         return stage
 
     def _answers(self, place: str, name: str, seed: int) -> Iterator[pa.Table]:
@@ -1219,12 +1230,8 @@ class Run:
         return tasks, questions, media
 
     def costs(self) -> dict[str, float]:
-        """Seconds of every finished stage."""
-        found = {}
-        for path in sorted(self.folder.glob("**/manifest.json")):
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            found[manifest["stage"]] = manifest["seconds"]
-        return found
+        """Seconds of every finished stage; of one that was taken over, what it took where it was done."""
+        return {told["stage"]: told["seconds"] for _, told in finished_stages(self.folder)}
 
 
 def _learn(

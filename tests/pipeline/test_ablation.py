@@ -52,6 +52,10 @@ def test_a_grid_shares_what_is_equal_and_a_kill_changes_no_number(
     assert "all: reddit" in page  # what its filters left
     assert "all: base/seed0" in page  # what it cost
     assert "none: base/seed0" not in page  # which was done once
+    for variant in ("all", "none"):
+        claim = f"{variant}, zero_shot_verbalized: no claim can be made on 1 task, because shuffled was not"
+        assert claim in page
+    assert "Where the data come from is not known here." not in page
     heat = (whole / "report" / "tables").glob("*ablation*.csv")
     assert any("none/behavior" in path.read_text(encoding="utf-8") for path in heat)
 

@@ -105,7 +105,10 @@ def test_a_model_alone_is_evaluated_continued_and_compared(
         ("of_other/other", "of_one/one")
     }
     assert {row["value"] for row in summary["differences"] if row["task"] == "emoset"} == {0.0}
-    assert "no claim" not in page.read_text(encoding="utf-8")
+    told = page.read_text(encoding="utf-8")
+    assert "No run has an arm called behavior, so nothing is claimed of any." in told
+    assert "after Holm" not in told
+    assert {row["p_holm"] for row in summary["differences"]} == {None}
 
     # what could not be asked is named
     gone = sorted((data / "lamem" / "images").iterdir())[-1]

@@ -3,6 +3,7 @@ number."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -112,6 +113,15 @@ def test_another_run_takes_over_every_stage_that_is_equal(finished: Finished, tm
         link = tmp_path / "other" / name
         assert link.is_symlink()
         assert link.resolve() == finished.run / name
+    told = {}
+    for name in ("lineage", "cost"):
+        with (tmp_path / "other" / "report" / "tables" / f"{name}.csv").open(newline="") as file:
+            told[name] = {row["stage"]: row for row in csv.DictReader(file)}
+    assert {"collect (taken over)", "base/seed0 (taken over)"} <= set(told["lineage"])
+    assert told["lineage"]["build/posts (taken over)"]["made_from"] == "collect"
+    took = json.loads((finished.run / "base" / "seed0" / "manifest.json").read_text(encoding="utf-8"))
+    assert float(told["cost"]["base/seed0"]["seconds"]) == took["seconds"] > 0
+    assert "evaluate/scores" in told["cost"]
 
 
 def test_the_report_is_there_and_says_synthetic(finished: Finished) -> None:
@@ -119,6 +129,9 @@ def test_the_report_is_there_and_says_synthetic(finished: Finished) -> None:
     assert "synthetic" in page.lower()
     for arm in ARMS:
         assert arm in page
+    curves = list(finished.run.glob("evaluate/seed0/*/finetuned/*/loss.json"))
+    assert len(curves) == len(ARMS)
+    assert [path.name for path in curves[0].parent.iterdir() if path.name in ("model", "trained.json")] == []
     cards = finished.run / "report" / "cards"
     assert {path.stem for path in cards.iterdir()} == {*ARMS[1:], "data"}
     assert (cards / "data.md").read_bytes() == (finished.run / "blift" / "README.md").read_bytes()

@@ -274,13 +274,13 @@ FACTS = {
 
 def test_page_says_what_was_looked_for_in_training_data(summary):
     assert "Nobody looked whether" in Tags(render(make_content(summary))).text
-    page = Tags(render(make_content(summary, contamination=FACTS))).text
+    page = Tags(render(make_content(summary, contamination={"": FACTS}))).text
     said = "No hit among 1,234 media and 20 texts of the test splits, against 5 media and 70 rows"
     assert said in page
     assert "Not compared" not in page
     untold = {"benchmark": {"image_broken": 1}, "training": {"media_missing": 2, "video_broken": 1}}
     facts = {**FACTS, "unreadable": untold, "short_texts": 6, "plain": {"benchmark": 7, "training": 0}}
-    page = Tags(render(make_content(summary, contamination=facts))).text
+    page = Tags(render(make_content(summary, contamination={"": facts}))).text
     assert "Not compared: 4 media could not be read; 7 test media have too little" in page
     assert "6 texts have too few words" in page
 
@@ -289,7 +289,7 @@ def test_page_shows_scores_with_and_without_hits():
     hits = {"emotion": [f"s{item}" for item in range(0, 40, 5)], "topic": [f"s{item}" for item in range(40)]}
     checked = summarize(make_rows(), make_tasks(), ARMS, Config(draws=200, flips=2000), contaminated=hits)
     facts = {**FACTS, "tasks": {"emotion": {"samples": 40, "hits": 8}, "topic": {"samples": 40, "hits": 40}}}
-    page = render(make_content(checked, contamination=facts))
+    page = render(make_content(checked, contamination={"": facts}))
     part = page[page.index('id="contamination"') : page.index('id="low-level"')]
     assert "48 test samples are hits" in part
     lines = [Tags(line).text for line in re.findall(r'<tr><th scope="row">.*?</tr>', part, flags=re.S)]

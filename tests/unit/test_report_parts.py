@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import re
+import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -121,6 +124,40 @@ def test_arms_of_several_runs_are_compared_with_the_base_of_their_own() -> None:
     assert gains == {"a/behavior": pytest.approx(0.5), "b/behavior": pytest.approx(-0.25)}
 
 
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        ("abstract", {"a/base": 0.03, "a/behavior": 0.3, "b/base": 0.2, "b/behavior": 0.9}),
+        ("abstract", {"a/base": 0.2, "a/behavior": None, "b/base": 0.2, "b/behavior": 0.9}),
+        ("abstract", {"b/base": 0.2, "b/behavior": 0.9}),
+        ("abstract", {"a/behavior": 0.3, "b/base": 0.2, "b/behavior": 0.9}),
+    ],
+    ids=["near_zero", "undefined", "not_asked", "without_base"],
+)
+def test_all_means_of_a_line_are_over_the_same_tasks(task: str, values: dict[str, float | None]) -> None:
+    """What one arm's mean leaves out every arm's does."""
+    asked = {"a/base": 0.2, "a/behavior": 0.3, "b/base": 0.4, "b/behavior": 0.6}
+    rows = [result("emoset", arm, value) for arm, value in asked.items()]
+    rows += [result(task, arm, value) for arm, value in values.items()]
+    (group,) = headline.headlines(of_rows(*rows), {})[0].groups
+    assert group.flagged == (task,)
+    assert group.gains == {"a/behavior": pytest.approx(0.5), "b/behavior": pytest.approx(0.5)}
+
+
+def test_an_arm_that_was_asked_nothing_of_a_group_takes_nothing_from_the_others() -> None:
+    values = {"emoset": ("a/base", "a/behavior", "b/base", "b/behavior"), "caer": ("b/base", "b/behavior")}
+    rows = [
+        result(task, arm, 0.3 if arm.endswith("behavior") else 0.2)
+        for task, arms in values.items()
+        for arm in arms
+    ]
+    found = {group.name: group for group in headline.headlines(of_rows(*rows), {})[0].groups}
+    assert set(found["Image emotion"].gains) == {"a/behavior", "b/behavior"}
+    (other,) = [group for group in found.values() if "caer" in group.tasks]
+    assert other.gains == {"b/behavior": pytest.approx(0.5)}
+    assert other.flagged == ()
+
+
 # ---- ablations ---------------------------------------------------------------------------------------------
 
 
@@ -210,6 +247,36 @@ def test_lineage_names_the_stage_each_was_made_from(tmp_path: Path) -> None:
     assert flow["rows of each arm"] == ["behavior: 3 to 4"]
 
 
+def test_stages_that_were_taken_over_are_found_by_their_links(tmp_path: Path) -> None:
+    """And only stages: not what lies inside of them, nor what is remembered of media."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for name, facts in (("collect", {"posts": 7}), ("build/posts", {"kept": 5}), ("base/seed0", {"rows": 3})):
+        with Stage(first / name, name, {}, {}).work() as told:
+            told |= facts
+    for name in ("collect", "base/seed0"):
+        assert Stage(second / name, name, {}, {}).adopt(first / name)
+    with Stage(second / "build/posts", "build/posts", {"other": 1}, {}).work() as told:
+        told |= {"kept": 4}
+    for strange in ("first/frames/ab", "first/collect/media"):
+        (tmp_path / strange).mkdir(parents=True)
+        (tmp_path / strange / "manifest.json").write_text("[]")
+    found = lineage.steps(second, "second")
+    assert [(one.stage, one.is_taken_over) for one in found] == [
+        ("collect", True),
+        ("build/posts", False),
+        ("base/seed0", True),
+    ]
+    rows = [row["stage"] for row in lineage.as_rows(found)]
+    assert rows == ["second: collect (taken over)", "second: build/posts", "second: base/seed0 (taken over)"]
+    both = [*lineage.steps(first, "first"), *found]
+    rows = [row["stage"] for row in lineage.as_rows(both)]
+    assert rows == ["first: collect", "first: build/posts", "first: base/seed0", "second: build/posts"]
+    assert [(run, dict(boxes)["collected"]) for run, boxes in lineage.flows(both)] == [
+        ("first", ["7 posts"]),
+        ("second", ["7 posts"]),
+    ]
+
+
 # ---- files -------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +319,55 @@ def test_charts_stand_alone_with_real_colors(tmp_path: Path) -> None:
     again = charts.heat_map(["only_a", "only_b"], [HOSTILE], cells, name="heat map/1", alt=HOSTILE)
     assert again is not None
     assert (again.svg(), again.png()) == (chart.svg(), chart.png())
+
+
+KINDS = "likes comments replay retention shares reactions views title saliency objects memory links".split()
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        ["content_only", "behavior", *(f"only_{kind}" for kind in KINDS)],
+        [
+            f"{run}/{arm}"
+            for run in ("a", "b", "c", "d", "e", "f")
+            for arm in ("base", "content_only", "behavior")
+        ],
+        [f"{run}/only_{kind}" for run in ("a", "b") for kind in KINDS],
+    ],
+    ids=["kinds", "runs", "kinds_of_runs"],
+)
+def test_no_two_arms_of_a_chart_look_alike_even_without_color(arms: list[str]) -> None:
+    looks = charts.looks_of(arms)
+    assert len({(look.marker, look.line) for look in looks.values()}) == len(arms)
+    assert len({look.sign for look in looks.values()}) == len(arms)
+    # as drawn: every arm is one line through the same points
+    for chart in (
+        charts.loss_curves({(arm, 0): [(0, 1.0), (9, 0.5)] for arm in arms}, name="l", alt="x"),
+        charts.radar({arm: dict.fromkeys("abc", 0.5) for arm in arms}, {}, name="r", alt="x"),
+        charts.learning_curves(
+            {arm: [charts.Measured(share, 0.5, None, None) for share in (0.5, 1.0)] for arm in arms},
+            None,
+            name="c",
+            alt="x",
+            measured="accuracy",
+        ),
+    ):
+        assert chart is not None
+        lines = chart.draw(charts.LIGHT).axes[0].lines
+        drawn = {(str(line.get_marker()), str(line._unscaled_dash_pattern)) for line in lines}
+        assert len(drawn) == len(arms)
+
+
+def test_an_arm_has_the_look_of_its_name_in_every_run_and_chart() -> None:
+    alone = charts.looks_of(["base", "content_only", "shuffled", "behavior"])
+    looks = charts.looks_of([f"{run}/{arm}" for run in ("a", "b") for arm in alone])
+    for arm, look in alone.items():
+        assert looks[f"a/{arm}"] == look
+        other = looks[f"b/{arm}"]
+        assert (other.slot, other.marker) == (look.slot, look.marker)
+        assert other.line != look.line
+    assert charts.arm_slot("b/behavior") == charts.arm_slot("behavior") != charts.arm_slot("b/base")
 
 
 CARD = "---\nlicense: unknown\ntags:\n- behavior-llava\n---\n\n# a model\n"
@@ -338,6 +454,36 @@ def test_more_samples_than_are_browsed_are_said_and_evenly_left_out(tmp_path: Pa
     assert "Of 90 samples 30 are shown" in (tmp_path / "samples.html").read_text()
 
 
+@pytest.mark.slow
+def test_a_hundred_thousand_samples_need_little_memory_and_few_files(tmp_path: Path) -> None:
+    num, num_media = 100_000, 50
+    ids = pa.array([f"s{item:06d}" for item in range(num)] * 2)
+    table = predictions(1).filter(pc.field("primary")).take([0] * num + [1] * num)
+    for name in ("sample_id", "cluster"):
+        table = table.set_column(table.schema.get_field_index(name), name, ids)
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), (9, 90, 160)).save(picture, "PNG")
+
+    def look(row: Mapping[str, Any]) -> samples.Look:
+        medium = int(row["sample_id"][1:]) % num_media
+        return samples.Look(key=str(medium), kind="image", pictures=lambda: [picture.getvalue()])
+
+    tracemalloc.start()
+    try:
+        assert samples.write(browsed(table, look=look, most=num), tmp_path) == num
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
+    files = {path.name: path.stat().st_size for path in (tmp_path / "samples").iterdir() if path.is_file()}
+    kinds = {kind: [name for name in files if name.startswith(kind)] for kind in ("rows", "texts", "index")}
+    assert {kind: len(names) for kind, names in kinds.items()} == {"rows": 500, "texts": 20, "index": 1}
+    assert len(list((tmp_path / "samples" / "media").iterdir())) == num_media
+    assert max(files.values()) < 3 * 2**20
+    assert sum(files.values()) < 1000 * num
+    assert [row["id"] for row in chunk(tmp_path, "rows-499")][-1] == "s099999"
+
+
 def test_an_arm_that_was_not_asked_and_old_predictions_are_shown_as_such(tmp_path: Path) -> None:
     table = predictions(3, ("behavior",)).drop_columns(["likely", "media_path"])
     samples.write(browsed(table), tmp_path)
@@ -360,7 +506,9 @@ def test_a_medium_has_one_thumbnail_and_one_that_cannot_be_read_says_why(tmp_pat
     Image.new("RGB", (640, 480), (9, 90, 160)).save(picture, "PNG")
     asked: list[str] = []
 
-    def look(task: str, sample: str, path: str | None) -> samples.Look:
+    def look(row: Mapping[str, Any]) -> samples.Look:
+        sample = row["sample_id"]
+
         def pictures() -> list[bytes]:
             asked.append(sample)
             if sample == "s00002":

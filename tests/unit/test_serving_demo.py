@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -391,7 +392,8 @@ def test_what_a_model_says_is_escaped_everywhere(files: list[Path]) -> None:
     html = pictures.audience(found, files, is_video=True)
     assert html.count("&lt;img src=x onerror") == 4
     assert "<img src=x" not in html
-    assert "49" not in html.replace("data:", "").split("base64")[0]
+    # pictures may have any letters
+    assert "49" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
 
 
 def test_curves_are_told_scene_by_scene(files: list[Path]) -> None:

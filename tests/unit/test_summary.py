@@ -227,6 +227,25 @@ def test_holm_family_is_the_primary_rows_of_a_setting_against_both_controls():
     assert smallest["p_holm"] == pytest.approx(min(1.0, 4 * smallest["p"]), abs=1e-5)
 
 
+def test_every_compared_run_is_a_family_of_its_own():
+    alone = summarize(world(), {"t": task()}, ARMS, QUICK)["differences"]
+    both = [{**row, "arm": f"{run}/{row['arm']}"} for run in ("a", "b") for row in world()]
+    arms = [f"{run}/{arm}" for run in ("a", "b") for arm in ARMS]
+    duels = [(f"{run}/behavior", f"{run}/{control}") for run in ("a", "b") for control in ARMS[:3]]
+    duels.append(("b/behavior", "a/content_only"))
+    found = summarize(both, {"t": task()}, arms, QUICK, duels=duels)["differences"]
+    for run in ("a", "b"):
+        for row in alone:
+            if row["arm"] == "behavior":
+                names = {"arm": f"{run}/behavior", "against": f"{run}/{row['against']}", "seed": row["seed"]}
+                same = one(found, **names)
+                assert (same["p_holm"] is None) == (row["against"] == "base")
+                assert [same[name] for name in ("p", "p_holm", "media_needed")] == [
+                    row[name] for name in ("p", "p_holm", "media_needed")
+                ]
+    assert one(found, arm="b/behavior", against="a/content_only", seed=None)["p_holm"] is None
+
+
 def test_media_needed_pays_for_the_family_it_stands_in():
     found = world() + [{**row, "task": "u"} for row in world()]
     families = []

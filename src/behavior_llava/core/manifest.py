@@ -30,6 +30,8 @@ from behavior_llava.core.errors import UserError
 log = logging.getLogger(__name__)
 
 PLAN, MANIFEST, LOCK = "plan.json", "manifest.json", ".lock"
+_REMEMBERED = {"frames", "seen", "journal", "measured", "read"}
+"""Folders of a run that no stage lies in; some hold thousands of others."""
 _VERSIONED = (
     "behavior-llava",
     "torch",
@@ -103,6 +105,18 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def finished_stages(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What every finished stage of a run wrote, in a fixed order, and the folder it really lies in, which is
+    another run's where it was taken over.
+    """
+    # a pattern with ** would not follow the links by which stages are taken over
+    for place, folders, files in os.walk(folder, followlinks=True):
+        is_stage = PLAN in files or MANIFEST in files
+        folders[:] = [] if is_stage else sorted(set(folders) - _REMEMBERED)
+        if MANIFEST in files:
+            yield Path(place).resolve(), json.loads((Path(place) / MANIFEST).read_text(encoding="utf-8"))
 
 
 class Stage:

@@ -405,6 +405,12 @@ def _pooled(scored: _Scored, arm: str, seeds: Sequence[int]) -> tuple[float, Arr
     return value, np.mean([scored.draws[arm, seed] for seed in seeds], axis=0)
 
 
+def parted(arm: str) -> tuple[str, str]:
+    """An arm's run and its name there: where runs are compared it is "<run>/<arm>", else the run is empty."""
+    run, _, own = arm.rpartition("/")
+    return run, own
+
+
 def default_duels(arms: Sequence[str]) -> list[tuple[str, str]]:
     """`behavior` against every other arm; `shuffled`, and each arm that learned from some of the behavior,
     against `content_only`; of those that are there.
@@ -443,8 +449,7 @@ def _seed_pairs(runs: Runs, arm: str, other: str) -> list[tuple[int | None, list
     Seeds meet their equals. Only `base`, which this project trained nothing into, may stand as one run
     against every seed; for any other arm a missing seed is missing.
     """
-    # runs that are compared have their arms by the run's name: "quickstart/base"
-    if other.split("/")[-1] == BASE and len(runs[other]) == 1:
+    if parted(other)[1] == BASE and len(runs[other]) == 1:
         (only,) = runs[other]
         pairs = [(seed, only) for seed in sorted(runs[arm])]
     else:
@@ -490,15 +495,21 @@ def _difference(
     }
 
 
+def is_in_family(row: Mapping[str, Any]) -> bool:
+    """Whether a claim rests on a difference: a primary one of `behavior` to a control of its own run."""
+    (run, arm), (other, against) = parted(row["arm"]), parted(row["against"])
+    return row["primary"] and run == other and arm == BEHAVIOR and against in CONTROLS
+
+
 def _adjust(differences: list[dict[str, Any]]) -> None:
-    """Fills in p_holm: a family is a setting and seed (pooled apart), its primary rows, both controls.
+    """Fills in p_holm: a family is a run, setting and seed (pooled apart), its primary rows, both controls.
 
     What its size costs is in `media_needed` too.
     """
-    families: dict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
+    families: dict[tuple[str, str, int | None], list[dict[str, Any]]] = defaultdict(list)
     for row in differences:
-        if row["primary"] and row["arm"] == BEHAVIOR and row["against"] in CONTROLS:
-            families[row["setting"], row["seed"]].append(row)
+        if is_in_family(row):
+            families[parted(row["arm"])[0], row["setting"], row["seed"]].append(row)
     for family in families.values():
         for row, p in zip(family, statistics.holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = p

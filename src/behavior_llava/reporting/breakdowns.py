@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from behavior_llava.evaluation.metrics import named
-from behavior_llava.evaluation.summary import CONTENT_ONLY, REFERENCES
+from behavior_llava.evaluation.summary import CONTENT_ONLY, REFERENCES, parted
 from behavior_llava.reporting.charts import Measured
 from behavior_llava.reporting.tables import interval_sign, variant_name
 
@@ -94,9 +94,8 @@ def ablations(summary: Mapping[str, Any]) -> list[Ablation]:
         for row in summary["differences"]
         if row["primary"]
         and row["seed"] is None
-        and _own(row["arm"]) not in REFERENCES
-        and _own(row["against"]) == CONTENT_ONLY
-        and _run(row["arm"]) == _run(row["against"])
+        and parted(row["arm"])[1] not in REFERENCES
+        and parted(row["against"]) == (parted(row["arm"])[0], CONTENT_ONLY)
     ]
     found = []
     for variant in dict.fromkeys(map(_variant, rows)):
@@ -166,12 +165,3 @@ def _variant(row: Mapping[str, Any]) -> str:
 
 def _is_on_points(row: Mapping[str, Any]) -> bool:
     return named(row["metric"]).point is not None
-
-
-def _own(arm: str) -> str:
-    """An arm's name in its own run: in a comparison it is called "<run>/<arm>"."""
-    return arm.rpartition("/")[2]
-
-
-def _run(arm: str) -> str:
-    return arm.rpartition("/")[0]

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,6 +28,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.projections.polar import PolarAxes
+
+from behavior_llava.evaluation.summary import BEHAVIOR, parted
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +121,41 @@ _CSS_COLORS = {
     **{stand_in: f"var(--arm-{slot})" for slot, stand_in in enumerate(_STAND_INS.arms)},
 }
 
-NAMED_ARMS = ("base", "content_only", "content_matched", "shuffled", "behavior", "ceiling")
-"""Arms with a color of their own; any others share the spare slots in order."""
-
 _MARKERS = {
-    "base": "o",
-    "content_only": "s",
-    "content_matched": "D",
-    "shuffled": "^",
-    "behavior": "o",
-    "ceiling": "v",
+    "o": "●",
+    "s": "■",
+    "D": "◆",
+    "^": "▲",
+    "v": "▼",
+    "P": "✚",
+    "X": "✕",
+    "*": "★",
+    "<": "◄",
+    ">": "►",
 }
-_DASHES = {
-    "base": (0, (1, 1.5)),
-    "content_only": (0, (5, 2)),
-    "shuffled": (0, (3, 1.5, 1, 1.5)),
-    "ceiling": (0, (1, 3)),
+_SPARE_MARKERS = ("P", "X", "*", "<", ">")
+_DASHES: dict[str, Any] = {
+    "──": "-",
+    "╌╌": (0, (5, 2)),
+    "┈┈": (0, (1, 1.5)),
+    "─·": (0, (3, 1.5, 1, 1.5)),
+    "··": (0, (1, 3)),
+    "─··": (0, (8, 2, 1, 2, 1, 2)),
 }
+"""Lines, by what stands for them in a legend, as `_MARKERS` has it of markers."""
+_USUAL = {
+    "base": ("o", "┈┈"),
+    "content_only": ("s", "╌╌"),
+    "content_matched": ("D", "──"),
+    "shuffled": ("^", "─·"),
+    "behavior": ("o", "──"),
+    "ceiling": ("v", "··"),
+}
+"""Marker and line of arms that also have a color of their own, in the order of the colors' slots; any others
+share the spare ones.
+"""
+_MARKS_A_LINE = 8
+"""Markers on a curve of many points."""
 
 _MIN_SPOKES = 3
 _NUM_ARMS = 12
@@ -242,16 +263,69 @@ class Stage:
     kept: int
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an arm is drawn.
+
+    Attributes:
+        slot: of its color.
+        marker: one of `_MARKERS`; line: one of `_DASHES`.
+    """
+
+    slot: int
+    marker: str
+    line: str
+
+    @property
+    def sign(self) -> str:
+        """Marker and line in letters, for a legend."""
+        return f"{self.line}{_MARKERS[self.marker]}{self.line[::-1]}"
+
+    @property
+    def dash(self) -> Any:
+        """The line as matplotlib takes it."""
+        return _DASHES[self.line]
+
+
+Looks = Mapping[str, Look]
+
+
 def arm_slot(arm: str) -> int:
-    """Which CSS color slot an arm has: its place among the named arms, else a spare one fixed by its name."""
-    if arm in NAMED_ARMS:
-        return NAMED_ARMS.index(arm)
-    return len(NAMED_ARMS) + sum(arm.encode()) % (_NUM_ARMS - len(NAMED_ARMS))
+    """Which CSS color slot an arm has by its name in its own run: one of its own, or a spare one."""
+    own = parted(arm)[1]
+    if own in _USUAL:
+        return list(_USUAL).index(own)
+    return len(_USUAL) + sum(own.encode()) % (_NUM_ARMS - len(_USUAL))
 
 
-def arm_mark(arm: str) -> str:
-    """The sign of an arm's marker in the charts, so that color is never the only difference."""
-    return {"s": "■", "D": "◆", "^": "▲", "v": "▼", "o": "●"}.get(_MARKERS.get(arm, ""), "✚")
+def looks_of(arms: Iterable[str]) -> dict[str, Look]:
+    """How every arm of a page is drawn: of up to 60, no two have both marker and line in common, so that
+    color is never the only difference.
+
+    The first arm of a known name looks as it always does; those of other runs have its color and, while lines
+    last, its marker.
+    """
+    found: dict[str, Look] = {}
+    # reserved, whether there is such an arm or not: a known arm looks the same on every page
+    taken = set(_USUAL.values())
+    known: set[str] = set()
+    spare: dict[str, str] = {}
+    for arm in dict.fromkeys(arms):
+        own = parted(arm)[1]
+        if own in _USUAL and own not in known:
+            known.add(own)
+            pair = _USUAL[own]
+        else:
+            if own in _USUAL:
+                marker = _USUAL[own][0]
+            else:
+                marker = spare.setdefault(own, _SPARE_MARKERS[len(spare) % len(_SPARE_MARKERS)])
+            choices = [(marker, line) for line in _DASHES]
+            choices += itertools.product(_MARKERS, _DASHES)
+            pair = next((one for one in choices if one not in taken), choices[0])
+        taken.add(pair)
+        found[arm] = Look(arm_slot(arm), *pair)
+    return found
 
 
 def radar(
@@ -260,6 +334,7 @@ def radar(
     *,
     name: str,
     alt: str,
+    looks: Looks | None = None,
 ) -> Chart | None:
     """Arms over tasks, one spoke a task, on one common scale.
 
@@ -268,6 +343,7 @@ def radar(
         chance: task -> the guesser's value, drawn as a tick across the spoke; None draws none.
         name: unique on the page.
         alt: what a reader who cannot see the chart is told.
+        looks: of the page's arms; None where the chart stands alone.
 
     Returns:
         The chart; None with fewer than three tasks.
@@ -277,6 +353,7 @@ def radar(
     if len(tasks) < _MIN_SPOKES or not known:
         return None
     angles = [2 * math.pi * spoke / len(tasks) for spoke in range(len(tasks))]
+    shown = looks or looks_of(values)
 
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 5.6))
@@ -300,16 +377,17 @@ def radar(
                     [angle - width, angle + width], [at, at], color=palette.ink, linewidth=1.6, zorder=2
                 )
         # The arm the page is about goes on top.
-        for arm in sorted(values, key=lambda name: name == "behavior"):
-            _polygon(
-                axes, palette, arm, [*zip(angles, (values[arm].get(task) for task in tasks), strict=True)]
-            )
+        for arm in sorted(values, key=_is_behavior):
+            points = [*zip(angles, (values[arm].get(task) for task in tasks), strict=True)]
+            _polygon(axes, palette, arm, shown[arm], points)
         return figure
 
     return Chart(name, alt, draw)
 
 
-def forest(differences: Sequence[Difference], *, name: str, alt: str) -> Chart | None:
+def forest(
+    differences: Sequence[Difference], *, name: str, alt: str, looks: Looks | None = None
+) -> Chart | None:
     """Paired differences with their 95 % intervals around a line at 0; None where nothing is defined.
 
     An interval that does not touch 0 has a filled mark. An undefined difference keeps its row and says so.
@@ -319,6 +397,7 @@ def forest(differences: Sequence[Difference], *, name: str, alt: str) -> Chart |
     tasks = list(dict.fromkeys(one.task for one in differences))
     arms = list(dict.fromkeys(one.against for one in differences))
     step = 0.62 / max(1, len(arms))
+    shown = looks or looks_of(arms)
 
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 0.9 + 0.2 * len(tasks) * (1 + len(arms))))
@@ -326,7 +405,7 @@ def forest(differences: Sequence[Difference], *, name: str, alt: str) -> Chart |
         axes.axvline(0, color=palette.ink, linewidth=1.1, zorder=1)
         for one in differences:
             y = tasks.index(one.task) + (arms.index(one.against) - (len(arms) - 1) / 2) * step
-            color = palette.arms[arm_slot(one.against)]
+            color = palette.arms[shown[one.against].slot]
             if one.value is None:
                 axes.annotate(
                     "undefined", (0, y), (4, 0), textcoords="offset points", va="center", color=palette.muted
@@ -340,7 +419,7 @@ def forest(differences: Sequence[Difference], *, name: str, alt: str) -> Chart |
             axes.plot(
                 [one.value],
                 [y],
-                marker=_MARKERS.get(one.against, "P"),
+                marker=shown[one.against].marker,
                 markersize=6.5,
                 color=color,
                 markerfacecolor=color if is_clear else palette.page,
@@ -364,6 +443,7 @@ def loss_curves(
     name: str,
     alt: str,
     measured: str = "loss (nats a token)",
+    looks: Looks | None = None,
 ) -> Chart | None:
     """Training loss, or what else was `measured`, over steps, one line an arm and seed; None where there are
     no steps.
@@ -372,6 +452,7 @@ def loss_curves(
     """
     if not any(losses.values()):
         return None
+    shown = looks or looks_of(arm for arm, _ in sorted(losses))
 
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 3.3))
@@ -384,10 +465,11 @@ def loss_curves(
             axes.plot(
                 steps,
                 values,
-                color=palette.arms[arm_slot(arm)],
-                linestyle=_DASHES.get(arm, "-"),
-                linewidth=2.2 if arm == "behavior" else 1.5,
-                marker="o" if len(steps) == 1 else "",
+                color=palette.arms[shown[arm].slot],
+                linestyle=shown[arm].dash,
+                linewidth=2.2 if _is_behavior(arm) else 1.5,
+                marker=shown[arm].marker,
+                markevery=max(1, len(steps) // _MARKS_A_LINE),
                 markersize=4,
             )
         axes.set_xlabel("step")
@@ -476,7 +558,13 @@ class Measured:
 
 
 def learning_curves(
-    curves: Mapping[str, Sequence[Measured]], chance: float | None, *, name: str, alt: str, measured: str
+    curves: Mapping[str, Sequence[Measured]],
+    chance: float | None,
+    *,
+    name: str,
+    alt: str,
+    measured: str,
+    looks: Looks | None = None,
 ) -> Chart | None:
     """A score over the share of labels learned from, one line an arm, with its intervals; None where no arm
     has two shares.
@@ -487,11 +575,13 @@ def learning_curves(
         name: unique on the page.
         alt: what a reader who cannot see the chart is told.
         measured: what the score is.
+        looks: of the page's arms; None where the chart stands alone.
     """
     shares = sorted({point.share for points in curves.values() for point in points})
     if not any(len(points) > 1 for points in curves.values()):
         return None
     nudge = 0.006 * (shares[-1] - shares[0])
+    shown = looks or looks_of(curves)
 
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.4, 3.3))
@@ -501,7 +591,7 @@ def learning_curves(
         for place, (arm, points) in enumerate(curves.items()):
             # side by side, so that one interval does not hide another
             at = [point.share + (place - (len(curves) - 1) / 2) * nudge for point in points]
-            color = palette.arms[arm_slot(arm)]
+            color = palette.arms[shown[arm].slot]
             values = [math.nan if point.value is None else point.value for point in points]
             for x, point in zip(at, points, strict=True):
                 if point.low is not None and point.high is not None:
@@ -510,9 +600,9 @@ def learning_curves(
                 at,
                 values,
                 color=color,
-                linestyle=_DASHES.get(arm, "-"),
-                linewidth=2.2 if arm == "behavior" else 1.5,
-                marker=_MARKERS.get(arm, "P"),
+                linestyle=shown[arm].dash,
+                linewidth=2.2 if _is_behavior(arm) else 1.5,
+                marker=shown[arm].marker,
                 markersize=5,
             )
         axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -570,8 +660,15 @@ def _spoke_names(axes: Axes, angles: Sequence[float], tasks: Sequence[str]) -> N
         )
 
 
-def _polygon(axes: Axes, palette: Palette, arm: str, points: Sequence[tuple[float, float | None]]) -> None:
-    color = palette.arms[arm_slot(arm)]
+def _is_behavior(arm: str) -> bool:
+    """Whether it is the arm that its run is about."""
+    return parted(arm)[1] == BEHAVIOR
+
+
+def _polygon(
+    axes: Axes, palette: Palette, arm: str, look: Look, points: Sequence[tuple[float, float | None]]
+) -> None:
+    color = palette.arms[look.slot]
     is_whole = all(value is not None for _, value in points)
     closed = [*points, points[0]]
     angles = [angle for angle, _ in closed]
@@ -580,13 +677,14 @@ def _polygon(axes: Axes, palette: Palette, arm: str, points: Sequence[tuple[floa
         angles,
         values,
         color=color,
-        linestyle=_DASHES.get(arm, "-"),
-        linewidth=2.4 if arm == "behavior" else 1.5,
-        marker=_MARKERS.get(arm, "P"),
-        markersize=5 if arm == "behavior" else 3.5,
-        zorder=4 if arm == "behavior" else 3,
+        linestyle=look.dash,
+        linewidth=2.4 if _is_behavior(arm) else 1.5,
+        marker=look.marker,
+        markersize=5 if _is_behavior(arm) else 3.5,
+        zorder=4 if _is_behavior(arm) else 3,
     )
-    if arm == "behavior" and is_whole:
+    # of several runs' the fills would hide each other
+    if arm == BEHAVIOR and is_whole:
         axes.fill(angles, values, color=color, alpha=0.10, zorder=1)
 
 

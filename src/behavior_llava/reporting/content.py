@@ -76,16 +76,17 @@ class PageContent:
         tasks: what `summarize` was given about the tasks.
         config_text: the resolved run config, YAML.
         survivors: source -> rows {filter, table, rows_in, kept, dropped, pooled}, in filter order.
-        faults: reason -> how many records or files could not be read.
+        faults: reason -> how many records or files could not be read; None where that is not known.
         losses: (arm, seed) -> (step, loss).
         tracked: (arm, seed) -> (step, what was measured then by name; None where undefined).
         agreement: shuffled: what is compared -> share or correlation left; None where undefined.
-        contamination: the facts of evaluation/contamination.py; empty where nobody looked.
+        contamination: run (empty for the only one) -> the facts of evaluation/contamination.py, empty where
+            nobody looked; of answers that were kept without their run, the hits of each of `tasks`.
         costs: stage -> seconds of wall time.
         synthetic: True when any medium or receiver was simulated.
         opens_with: the setting shown before the others; None keeps the summary's order.
-        is_comparison: of several runs, whose arms are called "<run>/<arm>": no claim is made.
-        lineage: the run's finished stages, as the data went.
+        is_comparison: of several runs, whose arms are called "<run>/<arm>": claims are made run by run.
+        lineage: the finished stages of the run, or of each, as the data went.
         num_browsable: samples in samples.html beside the page; 0 where there is no such file.
         has_files: whether charts/ and tables/ stand beside the page, to be linked to.
     """
@@ -95,7 +96,7 @@ class PageContent:
     tasks: Mapping[str, Mapping[str, Any]]
     config_text: str
     survivors: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    faults: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[str, int] | None = field(default_factory=dict)
     losses: Mapping[tuple[str, int], Sequence[tuple[int, float]]] = field(default_factory=dict)
     tracked: Mapping[tuple[str, int], Sequence[tuple[int, Mapping[str, float | None]]]] = field(
         default_factory=dict
@@ -103,7 +104,7 @@ class PageContent:
     behavior_scores: Sequence[BehaviorScore] = ()
     samples: Sequence[SampleRow] = ()
     agreement: Mapping[str, float | None] = field(default_factory=dict)
-    contamination: Mapping[str, Any] = field(default_factory=dict)
+    contamination: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     synthetic: bool = False
     notes: Sequence[str] = ()

@@ -5,15 +5,16 @@ In: a PageContent. Out: figures by section, which `page.py` shows and `report.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from behavior_llava.evaluation.metrics import named
+from behavior_llava.evaluation.summary import BEHAVIOR, is_in_family, parted
 from behavior_llava.reporting import breakdowns, charts, tables
-from behavior_llava.reporting.charts import Chart
+from behavior_llava.reporting.charts import Chart, Look, Looks
 from behavior_llava.reporting.content import PageContent
 from behavior_llava.reporting.exports import file_name
 
@@ -33,14 +34,14 @@ class Figure:
     """A chart and what is said beside it.
 
     Attributes:
-        arms: for the legend; empty where none is needed.
+        legend: arm -> how it is drawn; empty where no legend is needed.
         words: the caption.
         absent: what is said where there is nothing to draw.
         chart: None where there is nothing to draw.
     """
 
     heading: str
-    arms: Sequence[str]
+    legend: Mapping[str, Look]
     words: str
     absent: str
     chart: Chart | None
@@ -86,20 +87,30 @@ class Figures:
 
 def figures(content: PageContent) -> Figures:
     """Everything that is drawn."""
-    settings = list(dict.fromkeys(row["setting"] for row in content.summary["results"]))
+    summary = content.summary
+    settings = list(dict.fromkeys(row["setting"] for row in summary["results"]))
+    trained = sorted(arm for cells in (content.losses, content.tracked) for arm, _ in cells)
+    # of the whole page, so that an arm looks the same in all of its charts
+    looks = charts.looks_of([*summary["arms"], *trained])
+    runs = dict.fromkeys(parted(arm)[0] for arm in summary["arms"] if parted(arm)[1] == BEHAVIOR)
     return Figures(
-        radars=[_radar(setting, content.summary) for setting in settings],
-        forests=[] if content.is_comparison else [_forest(setting, content.summary) for setting in settings],
+        radars=[_radar(setting, summary, looks) for setting in settings],
+        forests=[
+            _forest(number, run, setting, summary, looks)
+            for setting in settings
+            for number, run in enumerate(runs if content.is_comparison else [""])
+        ],
         heat_maps=[
             one
             for number, found in enumerate(breakdowns.ablations(content.summary))
             for one in _heat_maps(number, found)
         ],
         learning=[
-            _learning(number, found) for number, found in enumerate(breakdowns.learning(content.summary))
+            _learning(number, found, looks)
+            for number, found in enumerate(breakdowns.learning(content.summary))
         ],
-        loss=_loss(content),
-        tracked=_tracked(content),
+        loss=_loss(content, looks),
+        tracked=_tracked(content, looks),
         funnels={
             source: _funnels(number, source, rows)
             for number, (source, rows) in enumerate(content.survivors.items())
@@ -111,7 +122,12 @@ def _left_out(words: str, names: Sequence[str]) -> str:
     return f" {words} and left out: {', '.join(names)}." if names else ""
 
 
-def _radar(setting: str, summary: Mapping[str, Any]) -> Figure:
+def _legend(arms: Iterable[str], looks: Looks) -> dict[str, Look]:
+    """Each of the arms once, in their order."""
+    return {arm: looks[arm] for arm in arms}
+
+
+def _radar(setting: str, summary: Mapping[str, Any], looks: Looks) -> Figure:
     """One radar of a setting's primary pooled scores; tasks off the 0..1 scale are named, not squeezed in."""
     rows = [
         row
@@ -128,7 +144,7 @@ def _radar(setting: str, summary: Mapping[str, Any]) -> Figure:
     left_out = sorted({tables.contest_name(row) for row in rows} - set(chance))
     return Figure(
         heading=f"Arms over tasks, {setting}",
-        arms=list(values),
+        legend=_legend(values, looks),
         words="Pooled primary scores, one spoke a task, on one common scale; the short tick across a spoke "
         "is chance. An undefined score breaks the line." + _left_out("Not on the 0 to 1 scale", left_out),
         absent="A radar chart needs three tasks with scores on the 0 to 1 scale.",
@@ -138,6 +154,7 @@ def _radar(setting: str, summary: Mapping[str, Any]) -> Figure:
             name=f"radar-{setting}",
             alt=f"Radar chart of {len(values)} arms over {len(chance)} tasks, {setting}. "
             "The table of results holds the same numbers.",
+            looks=looks,
         ),
     )
 
@@ -147,16 +164,17 @@ def _has_points(row: Mapping[str, Any]) -> bool:
     return named(row["metric"]).point is not None
 
 
-def _forest(setting: str, summary: Mapping[str, Any]) -> Figure:
+def _forest(position: int, run: str, setting: str, summary: Mapping[str, Any], looks: Looks) -> Figure:
+    """A setting's differences between behavior and its controls in one run, which is empty for the only."""
     rows = [
         row
         for row in summary["differences"]
         if row["setting"] == setting
-        and row["primary"]
         and row["seed"] is None
-        and row["arm"] == "behavior"
-        and row["against"] in tables.CONTROLS
+        and is_in_family(row)
+        and parted(row["arm"])[0] == run
     ]
+    where = f"{setting}, {run}" if run else setting
     fits = [row for row in rows if _has_points(row)]
     points = [
         charts.Difference(
@@ -168,16 +186,18 @@ def _forest(setting: str, summary: Mapping[str, Any]) -> Figure:
     ]
     left_out = sorted({tables.contest_name(row) for row in rows if not _has_points(row)})
     return Figure(
-        heading=f"Behavior minus each control, {setting}",
-        arms=list(dict.fromkeys(row["against"] for row in fits)),
+        heading=f"Behavior minus each control, {where}",
+        legend=_legend((row["against"] for row in fits), looks),
         words="Pooled paired differences with 95 % intervals. The mark and color name the control; a filled "
         "mark has an interval that excludes 0." + _left_out("Not in points", left_out),
         absent="No difference to draw.",
         chart=charts.forest(
             points,
-            name=f"forest-{setting}",
-            alt=f"Forest plot of {len(points)} paired differences of behavior to controls, {setting}. "
+            # two runs' names may be one in a file's
+            name=f"forest-{setting}-{position}-{run}" if run else f"forest-{setting}",
+            alt=f"Forest plot of {len(points)} paired differences of behavior to controls, {where}. "
             "The table of differences holds the same numbers.",
+            looks=looks,
         ),
     )
 
@@ -200,7 +220,7 @@ def _heat_maps(position: int, found: breakdowns.Ablation) -> list[Figure]:
             Figure(
                 heading=f"Gain over content_only, {found.variant}"
                 + (f", tasks {start + 1} to {start + len(tasks)}" if len(found.tasks) > _COLUMNS else ""),
-                arms=(),
+                legend={},
                 words=_OF_CELLS,
                 absent="No gain to draw.",
                 chart=charts.heat_map(
@@ -216,10 +236,10 @@ def _heat_maps(position: int, found: breakdowns.Ablation) -> list[Figure]:
     return drawn
 
 
-def _learning(position: int, found: breakdowns.Learning) -> Figure:
+def _learning(position: int, found: breakdowns.Learning, looks: Looks) -> Figure:
     return Figure(
         heading=f"{found.task}, {found.setting}",
-        arms=list(found.curves),
+        legend=_legend(found.curves, looks),
         words="Pooled score after learning from shares of the task's labels, with 95 % intervals; the dotted "
         "line is chance. An undefined score is a gap.",
         absent="A learning curve needs two shares.",
@@ -230,24 +250,28 @@ def _learning(position: int, found: breakdowns.Learning) -> Figure:
             alt=f"{found.metric} of {found.task} over the share of labels learned from, for "
             f"{len(found.curves)} arms. The table of results holds the same numbers.",
             measured=found.metric,
+            looks=looks,
         ),
     )
 
 
-def _loss(content: PageContent) -> Figure:
+def _loss(content: PageContent, looks: Looks) -> Figure:
     return Figure(
         heading="Training loss",
-        arms=list(dict.fromkeys(arm for arm, _ in sorted(content.losses))),
+        legend=_legend((arm for arm, _ in sorted(content.losses)), looks),
         words="Training loss, one line an arm and seed. Arms learn different targets, so the height of the "
         "lines does not rank them.",
-        absent="No loss was recorded.",
+        absent="No training loss is known here.",
         chart=charts.loss_curves(
-            content.losses, name="loss", alt=f"Training loss over steps of {len(content.losses)} runs."
+            content.losses,
+            name="loss",
+            alt=f"Training loss over steps of {len(content.losses)} runs.",
+            looks=looks,
         ),
     )
 
 
-def _tracked(content: PageContent) -> list[Figure]:
+def _tracked(content: PageContent, looks: Looks) -> list[Figure]:
     """Everything that was measured while the arms trained: its name and its curves."""
     names = dict.fromkeys(
         name for steps in content.tracked.values() for _, values in steps for name in values
@@ -262,7 +286,7 @@ def _tracked(content: PageContent) -> list[Figure]:
         found.append(
             Figure(
                 heading=name,
-                arms=list(dict.fromkeys(arm for arm, _ in sorted(curves))),
+                legend=_legend((arm for arm, _ in sorted(curves)), looks),
                 words="One line an arm and seed; an undefined value is a gap.",
                 absent="Nothing was measured.",
                 chart=charts.loss_curves(
@@ -270,6 +294,7 @@ def _tracked(content: PageContent) -> list[Figure]:
                     name=f"tracked-{number}",
                     alt=f"{name} over the steps of training.",
                     measured=name,
+                    looks=looks,
                 ),
             )
         )
@@ -289,7 +314,7 @@ def _funnels(position: int, source: str, rows: Sequence[Mapping[str, Any]]) -> l
         drawn.append(
             Figure(
                 heading=table,
-                arms=(),
+                legend={},
                 words=f"{table} left after each filter, in order",
                 absent="Nothing was counted.",
                 chart=charts.funnel(

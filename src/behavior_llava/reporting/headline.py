@@ -3,7 +3,8 @@
 In: `summary.json` and what is known about the tasks. Out: gains by group and by task, with the paper's beside
 them where it measured the same. The gain of an arm on a task is (arm - base) / |base|, of errors
 (base - arm) / |base|, both as pooled over seeds; a group's is the mean over its tasks. A base near zero makes
-any ratio; such tasks are named and stay out of the mean. Pure, but for paper.yaml beside this file.
+any ratio; such tasks are named and stay out of the mean, as do those that not every arm was asked: all arms'
+means are over the same tasks. Pure, but for paper.yaml beside this file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from behavior_llava.evaluation.metrics import named
-from behavior_llava.evaluation.summary import BASE
+from behavior_llava.evaluation.summary import BASE, parted
 from behavior_llava.reporting.tables import variant_name
 
 NEAR_ZERO = 0.05
@@ -67,9 +68,10 @@ class GroupGain:
 
     Attributes:
         tasks: those of the group that were asked; listed: how many it has.
-        gains: arm -> the mean over its tasks; None where none has a defined gain over a base that is not near
-            zero.
-        flagged: tasks that stay out of the mean, as the base is near zero, or a score is undefined.
+        gains: arm -> the mean over all tasks that are not flagged; None where there is none. An arm that was
+            asked none of the tasks is not there.
+        flagged: tasks that stay out of every arm's mean: for some arm the base is near zero, a score is
+            undefined, or it was not asked.
         paper: the paper's percentage; None where the tasks or the way of asking are not the same, which
             `why_not` then says.
     """
@@ -149,13 +151,13 @@ def headlines(summary: Mapping[str, Any], tasks: Mapping[str, Mapping[str, Any]]
 
 
 def _is_base(arm: str) -> bool:
-    return arm.rpartition("/")[2] == BASE
+    return parted(arm)[1] == BASE
 
 
 def _base_of(arm: str) -> str:
-    """The base of an arm; of "<run>/<arm>" that of its own run."""
-    run, slash, _ = arm.rpartition("/")
-    return f"{run}{slash}{BASE}"
+    """The base of an arm's own run."""
+    run, _ = parted(arm)
+    return f"{run}/{BASE}" if run else BASE
 
 
 def _group_gain(
@@ -172,11 +174,14 @@ def _group_gain(
         for arm in arms
         if (task, arm) in scores and (task, _base_of(arm)) in scores
     )
+    usable = {
+        (one.task, one.arm): one.gain for one in details if one.gain is not None and not one.is_near_zero
+    }
+    asked_of = [arm for arm in arms if any(one.arm == arm for one in details)]
+    flagged = tuple(task for task in tasks if any((task, arm) not in usable for arm in asked_of))
     gains: dict[str, float | None] = {}
-    for arm in arms:
-        kept = [
-            one.gain for one in details if one.arm == arm and one.gain is not None and not one.is_near_zero
-        ]
+    for arm in asked_of:
+        kept = [usable[task, arm] for task in tasks if task not in flagged]
         gains[arm] = sum(kept) / len(kept) if kept else None
     return GroupGain(
         name=group.name,
@@ -184,7 +189,7 @@ def _group_gain(
         listed=len(group.tasks),
         gains=gains,
         details=details,
-        flagged=tuple(dict.fromkeys(one.task for one in details if one.is_near_zero or one.gain is None)),
+        flagged=flagged,
         paper=paper[0],
         why_not=paper[1],
         errata=group.errata,

@@ -1,18 +1,18 @@
 """Data lineage: from the manifests of a run's stages, what was made of what, and how many rows it had.
 
-In: a run's folder. Out: steps in the order the data go. Called by stages.py; nothing but manifests is read.
+In: a run's folder. Out: steps in the order the data go. Called by stages.py and comparing.py; nothing but
+manifests is read.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from behavior_llava.core.manifest import MANIFEST
+from behavior_llava.core.manifest import finished_stages
 
 _ORDER = ("fetched", "collect", "build/posts", "build/captions", "build/arms", "blift", "base", "train")
 """Stages that make or take rows, as the data go; evaluation and report are shown elsewhere."""
@@ -36,6 +36,8 @@ class Step:
         made_from: names of the stages it read; of what no stage made, what it is called and its fingerprint.
         counts: what was counted -> how many.
         splits: split -> posts, where posts were divided; empty elsewhere.
+        is_taken_over: whether another run did it.
+        run: where several are compared, whose step it is; empty elsewhere.
     """
 
     stage: str
@@ -43,14 +45,21 @@ class Step:
     counts: Mapping[str, int]
     splits: Mapping[str, int]
     fingerprint: str
+    is_taken_over: bool = False
+    run: str = ""
 
 
-def steps(folder: Path) -> list[Step]:
-    """Every finished stage that made rows or learned from them, in the order the data go."""
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"**/{MANIFEST}")]
-    known = {one["fingerprint"]: one["stage"] for one in manifests}
-    chosen = [one for one in manifests if _place(one["stage"]) is not None]
-    chosen.sort(key=lambda one: (_place(one["stage"]), one["stage"]))
+def steps(folder: Path, run: str = "") -> list[Step]:
+    """Every finished stage that made rows or learned from them, in the order the data go.
+
+    Args:
+        run: what the run is called where it is compared with others.
+    """
+    finished = list(finished_stages(folder))
+    # answers that are kept without their run have none
+    known = {one["fingerprint"]: one["stage"] for _, one in finished if "fingerprint" in one}
+    chosen = [(place, one) for place, one in finished if _place(one["stage"]) is not None]
+    chosen.sort(key=lambda found: (_place(found[1]["stage"]), found[1]["stage"]))
     return [
         Step(
             stage=one["stage"],
@@ -62,8 +71,10 @@ def steps(folder: Path) -> list[Step]:
             counts={words: one[key] for key, words in _COUNTED.items() if isinstance(one.get(key), int)},
             splits=one.get("splits", {}) if one["stage"] == "build/posts" else {},
             fingerprint=one["fingerprint"],
+            is_taken_over=not place.is_relative_to(folder.resolve()),
+            run=run,
         )
-        for one in chosen
+        for place, one in chosen
     ]
 
 
@@ -74,8 +85,15 @@ def _place(stage: str) -> int | None:
     return None
 
 
+def flows(found: Sequence[Step]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Every run with the way of its data in a few boxes, as of `flow`."""
+    runs = dict.fromkeys(one.run for one in found)
+    each = [(run, flow([one for one in found if one.run == run])) for run in runs]
+    return [(run, boxes) for run, boxes in each if boxes]
+
+
 def flow(found: Sequence[Step]) -> list[tuple[str, list[str]]]:
-    """The way of the data in a few boxes: (heading, lines)."""
+    """The way of one run's data in a few boxes: (heading, lines)."""
     boxes: list[tuple[str, list[str]]] = []
     for heading, lines in (
         ("sources", _sources(found)),
@@ -122,14 +140,18 @@ def _arms(found: Iterable[Step]) -> list[str]:
     ]
 
 
-def as_rows(found: Iterable[Step]) -> list[dict[str, Any]]:
-    """The steps as rows of a table."""
+def as_rows(found: Collection[Step]) -> list[dict[str, Any]]:
+    """The steps as rows of a table; one taken over from a run that is shown as well stands there alone."""
+    done = {one.fingerprint for one in found if not one.is_taken_over}
     return [
         {
-            "stage": one.stage,
+            "stage": (f"{one.run}: " if one.run else "")
+            + one.stage
+            + (" (taken over)" if one.is_taken_over else ""),
             "made_from": ", ".join(one.made_from) or "nothing",
             "counts": ", ".join(f"{count:,} {name}" for name, count in one.counts.items()) or "not counted",
             "fingerprint": one.fingerprint,
         }
         for one in found
+        if not (one.is_taken_over and one.fingerprint in done)
     ]

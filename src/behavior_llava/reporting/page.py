@@ -29,6 +29,8 @@ from behavior_llava.reporting.figures import figures
 from behavior_llava.reporting.sheets import sheets
 
 FILE_NAME = "index.html"
+OURS = Markup("Made by behavior-llava from <code>summary.json</code>")
+"""At the end of every page from here, and of no other."""
 
 _LONGEST_ANSWER = 700
 
@@ -58,7 +60,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(arm_slot=charts.arm_slot, arm_mark=charts.arm_mark, gain=tables.gain)
+    made.filters.update(arm_slot=charts.arm_slot, gain=tables.gain)
     made.globals.update(
         light=Markup(charts.LIGHT.css()),
         dark=Markup(charts.DARK.css()),
@@ -79,7 +81,8 @@ def render(content: PageContent) -> str:
         .render(
             content=content,
             is_synthetic=content.synthetic or bool(summary.get("synthetic")),
-            claims=[] if content.is_comparison else tables.claims(summary),
+            ours=OURS,
+            claims=tables.claims(summary),
             arms=[(arm, arm_words(arm)) for arm in summary["arms"]],
             headlines=headline_tables(content),
             results=_results(content),
@@ -89,11 +92,14 @@ def render(content: PageContent) -> str:
             ablations=breakdowns.ablations(summary),
             differences=tables.difference_tables(summary),
             group_differences=tables.difference_tables(summary, groups=True),
-            contamination=tables.contamination_words(content.contamination),
+            contamination=[
+                (run, tables.contamination_words(facts))
+                for run, facts in (content.contamination or {"": {}}).items()
+            ],
             contaminated=tables.contamination_tables(summary),
             equivalence=tables.equivalence_lines(summary),
             figures=figures(content),
-            flow=lineage.flow(content.lineage),
+            flows=lineage.flows(content.lineage),
             steps=lineage.as_rows(content.lineage),
             last_losses=[
                 (arm, seed, len(points), tables.number(points[-1][1]) if points else tables.UNDEFINED)

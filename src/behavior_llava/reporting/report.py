@@ -1,7 +1,7 @@
 """Finished stages to the report: summary.json, the page, the sample browser, and files of charts and tables.
 
-Called by stages.py's report stage with everything it shows; reads nothing but predictions, model cards and
-media.
+Called by stages.py's report stage with everything it shows, and in part by comparing.py; reads nothing but
+predictions, model cards and media.
 
     index.html      the page, whole in itself          samples.html, samples/  every answer, to be browsed
     summary.json    its numbers                        charts/, tables/, cards/
@@ -115,7 +115,7 @@ def write(material: Material, config: ReportConfig, folder: Path) -> dict[str, A
         table=table,
         arms=material.arms,
         question=lambda task, sample: _question(material, task, sample),
-        look=lambda task, sample, _: _look(material, task, sample),
+        look=lambda row: _look(material, row["task"], row["sample_id"]),
         most=config.browse,
         synthetic=material.synthetic,
     )
@@ -157,10 +157,10 @@ def content(
         faults=material.faults,
         losses=material.losses,
         tracked=material.tracked,
-        behavior_scores=_behavior_scores(result),
+        behavior_scores=behavior_scores(result),
         samples=_samples(material, table, config.samples),
         agreement=material.agreement,
-        contamination=material.contamination,
+        contamination={"": material.contamination},
         costs=material.costs,
         synthetic=material.synthetic,
         notes=material.notes,
@@ -203,8 +203,12 @@ def _pictures(store: FrameStore, media: Media) -> list[Path]:
     """The image, or up to four frames of the film, spread over it."""
     if media.kind == "image":
         return [Path(media.path)]
-    files = store.frame_files(media)
-    return files[:: -(-len(files) // _FRAMES)]
+    return spread(store.frame_files(media))
+
+
+def spread(frames: Sequence[Path]) -> list[Path]:
+    """Up to four of a film's frames, over all of it."""
+    return list(frames[:: max(1, -(-len(frames) // _FRAMES))])
 
 
 _METRICS = {"r2": "R²", "spearman": "rank correlation"}
@@ -217,7 +221,7 @@ def _behavior_metric(row: Mapping[str, Any]) -> str:
     return f"{_METRICS.get(row['metric'], row['metric'].replace('_', ' '))} of {part}"
 
 
-def _behavior_scores(result: Mapping[str, Any]) -> list[BehaviorScore]:
+def behavior_scores(result: Mapping[str, Any]) -> list[BehaviorScore]:
     """How well every arm predicts what the receivers of held-out posts did, pooled over seeds."""
     return [
         BehaviorScore(

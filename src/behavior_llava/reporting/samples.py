@@ -45,7 +45,7 @@ RIGHT, WRONG, UNPARSED, NOT_JUDGED, NOT_RUN = "rwun-"
 
 
 _SAME = ("task", "setting", "label_fraction", "shots", "seed", "sample_id")
-_READ = (*_SAME, "arm", "metric", "prediction", "label", "answer", "context")
+_READ = (*_SAME, "arm", "metric", "prediction", "label", "answer", "context", "cluster")
 _LATER = ("media_path", "likely")
 """Columns that predictions of earlier versions lack; they are shown as not recorded."""
 
@@ -72,7 +72,7 @@ class Browsed:
         table: rows of PREDICTIONS; only primary ones are shown.
         arms: in the order to show them.
         question: (task, sample id) -> the words asked.
-        look: (task, sample id, media path as predicted) -> the medium; None for a text.
+        look: a sample's row of predictions -> the medium; None for a text.
         most: samples shown; of more, evenly many of all are left out, and the page says so.
     """
 
@@ -80,7 +80,7 @@ class Browsed:
     table: pa.Table
     arms: Sequence[str]
     question: Callable[[str, str], str]
-    look: Callable[[str, str, str | None], Look | None]
+    look: Callable[[Mapping[str, Any]], Look | None]
     most: int
     synthetic: bool
 
@@ -202,7 +202,7 @@ class _Shown:
         task, sample_id = self.first["task"], self.first["sample_id"]
         self.question = browsed.question(task, sample_id)
         self.label = label_words(self.first["label"])
-        self.look = browsed.look(task, sample_id, self.first["media_path"])
+        self.look = browsed.look(self.first)
         self.verdicts = "".join(NOT_RUN if row is None else verdict(row) for row in answers)
 
     @property

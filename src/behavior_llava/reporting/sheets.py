@@ -83,7 +83,7 @@ def sheets(content: PageContent) -> list[Table]:
             FAULTS,
             "Records and files that could not be read",
             ("reason", "count"),
-            [{"reason": reason, "count": count} for reason, count in content.faults.items()],
+            [{"reason": reason, "count": count} for reason, count in (content.faults or {}).items()],
         ),
         table(
             CONTAMINATION,
@@ -123,7 +123,7 @@ def _headline(content: PageContent) -> list[Table]:
         Table(
             HEADLINE,
             "Relative gain over the base: (arm - base) / |base|, of errors (base - arm) / |base|, mean over "
-            "the group's tasks whose base is not near zero; the paper's in percent",
+            "the group's tasks that all arms were asked and with no base near zero; the paper's in percent",
             ("variant", "group", "tasks", "arm", "gain", "left_out", "paper_percent", "errata"),
             [
                 (

@@ -9,14 +9,15 @@ as an empty cell.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from behavior_llava.evaluation.statistics import ALPHA, SEEN_POINTS
+from behavior_llava.evaluation.summary import BASE, BEHAVIOR, CONTROLS, SHUFFLED, is_in_family, parted
 
-CONTROLS = ("content_only", "shuffled")
 UNDEFINED = "undefined"
 
 _TEN = 10
@@ -47,6 +48,7 @@ class Claim:
     """What may be said about one setting.
 
     Attributes:
+        run: whose arms these are, where runs are compared; else empty.
         tasks: every primary comparison in which `behavior` has a score.
         won: those where it beats every control: Holm p below 0.05 and each seed's interval clear of 0. A seed
             of `behavior` that a control lacks cannot be won.
@@ -63,18 +65,20 @@ class Claim:
     won_over: Mapping[str, tuple[str, ...]]
     missing: tuple[str, ...]
     seeds: tuple[int, ...]
+    run: str = ""
 
     @property
     def sentence(self) -> str:
         """The claim in one sentence, with its numbers."""
+        where = f"{self.run}, {self.setting}" if self.run else self.setting
         if self.missing:
             return (
-                f"{self.setting}: no claim can be made on {_count(self.tasks)}, "
+                f"{where}: no claim can be made on {_count(self.tasks)}, "
                 f"because {' and '.join(self.missing)} was not compared."
             )
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"each of {len(self.seeds)} seeds"
         return (
-            f"{self.setting}: behavior beats content_only and shuffled on {len(self.won)} of "
+            f"{where}: behavior beats content_only and shuffled on {len(self.won)} of "
             f"{_count(self.tasks)} after Holm (95 % interval of the paired difference clear of 0 in {seeds})."
         )
 
@@ -89,21 +93,21 @@ class Claim:
 
 
 def claims(summary: Mapping[str, Any]) -> list[Claim]:
-    """One claim a setting, from the primary rows."""
+    """One claim a setting, from the primary rows; of compared runs, one for each that has `behavior`."""
     found = []
-    behavior = [row for row in summary["results"] if row["primary"] and row["arm"] == "behavior"]
-    behavior_differences = [
-        row
-        for row in summary["differences"]
-        if row["primary"] and row["arm"] == "behavior" and row["against"] in CONTROLS
-    ]
+    behavior = [row for row in summary["results"] if row["primary"] and parted(row["arm"])[1] == BEHAVIOR]
+    family = [row for row in summary["differences"] if is_in_family(row)]
     seeds_run = _seeds_run(behavior)
-    for setting in dict.fromkeys(row["setting"] for row in summary["results"]):
-        tasks = tuple(dict.fromkeys(contest_name(row) for row in behavior if row["setting"] == setting))
-        rows = [row for row in behavior_differences if row["setting"] == setting]
+    runs = dict.fromkeys(parted(arm)[0] for arm in summary["arms"])
+    for setting, run in itertools.product(dict.fromkeys(row["setting"] for row in summary["results"]), runs):
+        own = [row for row in behavior if (row["setting"], parted(row["arm"])[0]) == (setting, run)]
+        if run and not own:
+            continue
+        tasks = tuple(dict.fromkeys(map(contest_name, own)))
+        rows = [row for row in family if (row["setting"], parted(row["arm"])[0]) == (setting, run)]
         signs = {
             (task, control): _verdict(
-                [row for row in rows if (contest_name(row), row["against"]) == (task, control)], seeds_run
+                [row for row in rows if (contest_name(row), _control(row)) == (task, control)], seeds_run
             )
             for task in tasks
             for control in CONTROLS
@@ -115,11 +119,17 @@ def claims(summary: Mapping[str, Any]) -> list[Claim]:
                 won=tuple(task for task in tasks if all(signs[task, one] > 0 for one in CONTROLS)),
                 lost=tuple(task for task in tasks if any(signs[task, one] < 0 for one in CONTROLS)),
                 won_over={one: tuple(task for task in tasks if signs[task, one] > 0) for one in CONTROLS},
-                missing=tuple(one for one in CONTROLS if not any(row["against"] == one for row in rows)),
+                missing=tuple(one for one in CONTROLS if not any(_control(row) == one for row in rows)),
                 seeds=tuple(sorted({row["seed"] for row in rows if row["seed"] is not None})),
+                run=run,
             )
         )
     return found
+
+
+def _control(row: Mapping[str, Any]) -> str:
+    """What a difference is measured against, by its name in its run."""
+    return parted(row["against"])[1]
 
 
 def _count(tasks: Sequence[str]) -> str:
@@ -234,6 +244,10 @@ def contamination_words(facts: Mapping[str, Any]) -> str | None:
     hits = sum(task["hits"] for task in facts["tasks"].values())
     many = "1 test sample is a hit" if hits == 1 else f"{hits:,} test samples are hits"
     found = many if hits else "No hit"
+    if "media" not in facts:
+        of_tasks = [f"{name} {task['hits']:,}" for name, task in facts["tasks"].items() if task["hits"]]
+        of_task = f": {', '.join(of_tasks)}" if of_tasks else ""
+        return f"{found}{of_task}; more was not kept."
     said = (
         f"{found} among {facts['media']:,} media and {facts['texts']:,} texts of the test splits, against "
         f"{facts['training_media']:,} media and {facts['training_rows']:,} rows of training data."
@@ -312,9 +326,8 @@ def difference_tables(summary: Mapping[str, Any], *, groups: bool = False) -> li
 
 
 def _is_of_controls(line: Mapping[str, Any]) -> bool:
-    run, _, arm = line["arm"].rpartition("/")
-    run_against, _, against = line["against"].rpartition("/")
-    return run == run_against and arm in ("behavior", "shuffled") and against in CONTROLS
+    (run, arm), (other, against) = parted(line["arm"]), parted(line["against"])
+    return run == other and arm in (BEHAVIOR, SHUFFLED) and against in CONTROLS
 
 
 def equivalence_lines(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -336,8 +349,8 @@ def equivalence_lines(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         if row["equivalence"] is not None
         and row["primary"]
         and row["seed"] is None
-        and row["arm"] == "behavior"
-        and row["against"] in ("base", *CONTROLS)
+        and parted(row["arm"])[1] == BEHAVIOR
+        and parted(row["against"]) in [(parted(row["arm"])[0], one) for one in (BASE, *CONTROLS)]
     ]
 
 
@@ -403,9 +416,7 @@ def _difference_line(
         "value": signed(row["value"]),
         "interval": bracket(row["low"], row["high"], signs=True),
         "p": p_value(row["p"]),
-        "p_holm": p_value(row["p_holm"])
-        if row["against"] in CONTROLS and row["arm"] == "behavior"
-        else "not in family",
+        "p_holm": p_value(row["p_holm"]) if is_in_family(row) else "not in family",
         "n": row["n"],
         "verdict": verdict,
         "needed": None
@@ -434,7 +445,9 @@ def _verdict_words(pooled: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]
     if sign == 0:
         return "not shown"
     word = "better" if sign > 0 else "worse"
-    if pooled["p_holm"] is not None and pooled["p_holm"] >= ALPHA:
+    # items of a group are in no family
+    is_tested = is_in_family(pooled) and "group" not in pooled
+    if is_tested and (pooled["p_holm"] is None or pooled["p_holm"] >= ALPHA):
         return f"{word} before Holm only"
     agreeing = sum(interval_sign(one) == sign for one in seeds)
     return word if agreeing == num_seeds else f"{word} in {agreeing} of {num_seeds} seeds"
