@@ -130,7 +130,7 @@ def test_the_report_is_there_and_says_synthetic(finished: Finished) -> None:
     for arm in ARMS:
         assert arm in page
     curves = list(finished.run.glob("evaluate/seed0/*/finetuned/*/loss.json"))
-    assert len(curves) == len(ARMS)
+    assert len(curves) == 2 * len(ARMS)
     assert [path.name for path in curves[0].parent.iterdir() if path.name in ("model", "trained.json")] == []
     cards = finished.run / "report" / "cards"
     assert {path.stem for path in cards.iterdir()} == {*ARMS[1:], "data"}

@@ -214,7 +214,8 @@ def test_text_alone_gets_the_language_models_own_logits(
     found = model.network(input_ids=ids).logits
     assert ids.shape[1] > 8
     assert model.tokenizer("it was a good day: what do viewers feel").input_ids == ids[0].tolist()
-    assert torch.equal(found[..., : wanted.shape[-1]], wanted)
+    # a product with one more row may be summed in another order
+    torch.testing.assert_close(found[..., : wanted.shape[-1]], wanted, atol=1e-5, rtol=1e-5)
     # a row is added only where none is to spare, and it is no likelier than the average
     rows_more = found.shape[-1] - wanted.shape[-1]
     assert rows_more == (0 if joined[1] == "qwen2" else 1)
