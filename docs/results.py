@@ -337,6 +337,8 @@ def contaminated(experiments: Sequence[Experiment]) -> Iterator[str]:
     if found:
         told = ", ".join(f"{task} {count}" for task, count in sorted(found.items()))
         yield f"Test samples that stand in training data too, by copies or texts: {told}.\n\n"
+    else:
+        yield "Nobody looked yet whether test samples stand in training data.\n\n"
 
 
 def primary(experiment: Experiment) -> Iterator[str]:

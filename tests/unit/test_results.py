@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from behavior_llava import results
+from behavior_llava import cli, results
 from behavior_llava.core.config import check
 from behavior_llava.core.errors import UserError
 from behavior_llava.evaluation.summary import PREDICTIONS
 from behavior_llava.pipeline import Cell
+from behavior_llava.serving import predict
 from behavior_llava.stages import RunConfig
 
 SETTINGS: dict[str, Any] = {
@@ -153,3 +154,20 @@ def test_cells_of_other_settings_are_not_taken_for_these(
     with pytest.raises(UserError, match=r"of other settings than the config's.*remove it there"):
         results.run(settings(**changes), tmp_path / "run", kept, limit=limit)
     assert asked == []
+
+
+def test_a_run_to_take_over_from_may_be_gone_where_results_are_kept(tmp_path: Path) -> None:
+    assert not cli._is_run(tmp_path / "gone", is_needed=False)
+    with pytest.raises(UserError, match="is no folder of a run"):
+        cli._is_run(tmp_path / "gone", is_needed=True)
+    (tmp_path / "config.yaml").touch()
+    assert cli._is_run(tmp_path, is_needed=True)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(predict.os, "scandir", closed)
+    with pytest.raises(UserError, match=r"cannot be listed \(Permission denied\)"):
+        list(predict.items(tmp_path))
