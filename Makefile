@@ -21,8 +21,9 @@ quickstart: .venv/.installed libraries ## the whole way through on a small synth
 smol: .venv/.installed-smol libraries ## the claim with a pretrained language model, on a CPU: takes hours, and continues
 	@$(VPY) -m behavior_llava run configs/smol.yaml --results results/smol $(ARGS)
 
+# A process per core, up to four (each holds torch); a file's tests stay together, and the long pipelines come first.
 test: .venv/.installed-dev libraries browser ## the tests that need no GPU, no network and no patience
-	@$(VPY) -m pytest $(ARGS)
+	@$(VPY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.installed-dev ## ruff: the rules and the layout of the code
 	@$(VPY) -m ruff check .

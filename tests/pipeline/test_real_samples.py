@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TILES = "behaviour/data/images_sophoappeal_tiles"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -104,6 +104,7 @@ def test_it_says_what_it_does_and_where_the_report_is(finished: Finished) -> Non
     assert "summary.json" in finished.said
 
 
+@pytest.mark.slow
 def test_another_run_takes_over_every_stage_that_is_equal(finished: Finished, tmp_path: Path) -> None:
     """All but what tells of both arms alone: no place of a run's files is in what identifies them."""
     words = [*finished.words[:2], "--out", "other", "--like", str(finished.run)]
