@@ -32,8 +32,8 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
     "MPLBACKEND": "Agg",
 }
-# torch takes its number of threads from here; more than two slow tiny models down. Where tests run side by side,
-# each process has a core.
+# torch takes its number of threads from here; more than two slow tiny models down. Where tests run side by
+# side, each process has a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 

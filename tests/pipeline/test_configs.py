@@ -59,9 +59,12 @@ def test_what_goes_on_from_smol_has_its_world_base_and_training() -> None:
     others = {"finetune": load(RunConfig, ROOT / "configs" / "smol_finetune.yaml"), **texts}
     assert len(others) == 3
     grid = load(ablation.AblationConfig, ROOT / "configs" / "smol_ablations.yaml")
-    varied = {"kinds": set(), "unfiltered": {"build"}, "signal 50 %": {"collect"}, "signal 0 %": {"collect"}}
+    varied = {"kinds": set(), "signal 50 %": {"collect"}, "signal 0 %": {"collect"}}
+    varied["unfiltered"] = {"build", "training"}
     variants = grid.variants()
     assert set(variants) == set(varied)
+    longer = smol.training.train.model_copy(update={"max_tokens": 96})
+    assert variants["unfiltered"].training == smol.training.model_copy(update={"train": longer})
     for name, config in (others | variants).items():
         for part in {"model", "collect", "build", "base", "training"} - varied.get(name, set()):
             assert getattr(config, part) == getattr(smol, part), (name, part)

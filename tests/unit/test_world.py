@@ -554,9 +554,17 @@ def test_no_label_word_stands_beside_media(world: Path) -> None:
     assert [(place, text) for place, text in texts if LABEL_WORD.search(text)] == []
 
 
+def _said_by_viewers() -> list[str]:
+    return [
+        text
+        for said in words.INVENTORIES.values()
+        for texts in (*said.emotions.values(), said.memory, said.forgotten)
+        for text in texts
+    ]
+
+
 def test_no_label_word_in_any_inventory() -> None:
-    told = [text for texts in (*words.COMMENTS.values(), *words.BRIEF.values()) for text in texts]
-    told += [*words.MEMORY, *words.FORGOTTEN, *words.SMALL_TALK, *words.FOREIGN, *words.SPAM, words.BOT]
+    told = [*_said_by_viewers(), *words.SMALL_TALK, *words.FOREIGN, *words.SPAM, words.BOT]
     told += [*sandbox._TITLES, *sandbox._USERS, *truth.PRODUCTS, words.SCENE_QUESTION]
     told += [*truth.SCENES, *truth.ACTIONS, *truth.WEATHERS, *truth.EXPRESSIONS, *truth.EVENTS]
     told += [*truth.OBJECTS, *truth.RARE_OBJECTS]
@@ -567,12 +575,11 @@ def test_no_label_word_in_any_inventory() -> None:
 
 
 def test_each_comment_is_of_one_emotion() -> None:
-    texts = [text for said in words.INVENTORIES.values() for texts in said.values() for text in texts]
-    texts += [*words.MEMORY, *words.FORGOTTEN]
+    texts = _said_by_viewers()
     assert len(texts) == len(set(texts))
     for said in words.INVENTORIES.values():
-        assert list(said) == list(truth.EMOTIONS)
-        assert all(len(texts) == 8 for texts in said.values())
+        assert list(said.emotions) == list(truth.EMOTIONS)
+        assert {len(texts) for texts in (*said.emotions.values(), said.memory, said.forgotten)} == {8}
 
 
 def test_only_text_ties_words_to_the_names_of_emotions(world: Path) -> None:

@@ -8,7 +8,7 @@ pairs comments with emotion words, as books and the web do for a real model, and
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -181,8 +181,6 @@ BRIEF: dict[str, tuple[str, ...]] = {
 }
 """What other people write, in few tokens: an inventory that nothing was tuned on before."""
 
-Inventory = Literal["usual", "brief"]
-INVENTORIES: dict[Inventory, dict[str, tuple[str, ...]]] = {"usual": COMMENTS, "brief": BRIEF}
 
 MEMORY = (
     "can not get this out of my head",
@@ -204,6 +202,43 @@ FORGOTTEN = (
     "scrolled by without a thought",
     "one of many",
 )
+BRIEF_MEMORY = (
+    "still on my mind",
+    "back here again",
+    "this one stays with me",
+    "i dreamt about it",
+    "saved this for good",
+    "cannot unsee this",
+    "years later i still know it",
+    "always come back to this",
+)
+BRIEF_FORGOTTEN = (
+    "seen it before",
+    "already scrolled past",
+    "nothing new to see",
+    "just another one",
+    "i forgot it at once",
+    "nothing sticks here",
+    "gone in a second",
+    "who will remember this",
+)
+
+Inventory = Literal["usual", "brief"]
+
+
+class _Phrases(NamedTuple):
+    """What viewers write: under each emotion, and of what they remember and what they do not."""
+
+    emotions: dict[str, tuple[str, ...]]
+    memory: tuple[str, ...]
+    forgotten: tuple[str, ...]
+
+
+INVENTORIES: dict[Inventory, _Phrases] = {
+    "usual": _Phrases(COMMENTS, MEMORY, FORGOTTEN),
+    "brief": _Phrases(BRIEF, BRIEF_MEMORY, BRIEF_FORGOTTEN),
+}
+
 SMALL_TALK = (
     "nice {left} there",
     "is that a {right}",
@@ -253,8 +288,8 @@ def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
 
 def keywords(content: Content) -> str:
     """What is to be seen, in as few words as tell it; what people are doing is left out."""
-    parts = [f"{content.weather} {content.scene}", content.left, content.right]
-    return ", ".join([*parts, *filter(None, (content.expression, content.event))])
+    parts = [content.weather, content.scene, content.left, content.right]
+    return " ".join([*parts, *filter(None, (content.expression, content.event))])
 
 
 def caption(content: Content) -> str:
@@ -300,10 +335,12 @@ def comment(
     )
     memorability = content.memorability if is_moved else 0.3 + 0.65 * rng.random()
     kind = rng.random()
+    phrases = INVENTORIES[inventory]
     if kind < 0.72:
-        return _pick(rng, INVENTORIES[inventory][emotion])
+        return _pick(rng, phrases.emotions[emotion])
     if kind < 0.90:
-        return _pick(rng, MEMORY if rng.random() < (memorability - 0.25) / 0.7 else FORGOTTEN)
+        is_kept = rng.random() < (memorability - 0.25) / 0.7
+        return _pick(rng, phrases.memory if is_kept else phrases.forgotten)
     seen = content if is_moved else draw_content(rng, held_out=None)
     return _pick(rng, SMALL_TALK).format(left=seen.left, right=seen.right, weather=seen.weather)
 
