@@ -616,6 +616,7 @@ def test_keyboard_only(tab: Page, remote: Running, picture: Path) -> None:
     opened(tab, remote, accept=False)
     reach(tab, "I have read these terms")
     tab.keyboard.press("Space")
+    expect(tab.get_by_label("I have read these terms")).to_be_checked()
     reach(tab, "Start")
     tab.keyboard.press("Enter")
     expect(tab.get_by_label("Your question")).to_be_visible()
@@ -637,12 +638,14 @@ def test_keyboard_only(tab: Page, remote: Running, picture: Path) -> None:
 
 
 def reach(page: Page, *names: str, backwards: bool = False) -> None:
-    """Tab until what has the focus has one of these names."""
+    """Tab until what has the focus has one of these names; the page itself, which has all of them, does not
+    count."""
     seen = []
     for _ in range(40):
         page.keyboard.press("Shift+Tab" if backwards else "Tab")
         name = page.evaluate(
             """() => { const at = document.activeElement;
+            if (at === null || at === document.body) return '';
             const names = [at.getAttribute('aria-label'), at.labels?.[0]?.innerText, at.innerText];
             return names.filter(Boolean).join(' ') }"""
         )
