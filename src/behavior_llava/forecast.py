@@ -215,7 +215,7 @@ def _evaluation(config: RunConfig, limit: int | None, size: Size) -> float | Non
     tokens: float | None = 0.0
     for name in settings.tasks:
         task = known[name]
-        asked = [setting for setting in settings.settings if evaluator.can_be_asked(task, setting)]
+        asked = settings.asked(task)
         tuned = settings.finetune.fractions if name in settings.finetune.tasks else ()
         samples = _samples(config, task, limit)
         table.add_row(

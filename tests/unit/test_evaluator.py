@@ -697,3 +697,32 @@ def test_a_question_in_other_words_is_a_task_of_its_own() -> None:
 def test_questions_that_cannot_be_are_refused(questions: dict[str, dict[str, str]], told: str) -> None:
     with pytest.raises(UserError, match=told):
         EvaluateConfig(tasks=("emoset",), questions=questions)
+
+
+# ---- settings of few tasks ---------------------------------------------------------------------------------
+
+
+def test_a_setting_may_be_of_some_tasks_only() -> None:
+    config = EvaluateConfig(
+        tasks=("emoset", "lamem", "imdb"),
+        only={"zero_shot_described": ("emoset",), "zero_shot": ("imdb", "lamem")},
+    )
+    asked = {name: config.asked(config.task_named(name)) for name in config.tasks}
+    assert asked == {
+        "emoset": ("zero_shot_described", "zero_shot_verbalized"),
+        "lamem": ("zero_shot", "zero_shot_verbalized"),
+        "imdb": ("zero_shot",),  # a text is not looked at
+    }
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        ({"zero_shot_verbalized": ["emoset"]}, "only.zero_shot_verbalized: is the primary, which all"),
+        ({"few_shot": ["emoset"]}, "only.few_shot: is not in evaluate.settings.*name one of zero_shot, "),
+        ({"zero_shot": ["lamem"]}, "only.zero_shot: names 'lamem', which is not in evaluate.tasks"),
+    ],
+)
+def test_settings_of_what_is_not_asked_are_refused(only: dict[str, list[str]], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        EvaluateConfig(tasks=("emoset",), only=only)

@@ -80,6 +80,8 @@ class EvaluateConfig(Config):
             that a result need not hang on one choice of words.
         splits: task -> its splits for training and for the test, where a benchmark has several of each.
         benchmarks: folder with one sub-folder a benchmark; None for those the sandbox wrote.
+        only: setting -> the tasks asked in it, where that is not all of them: what is secondary may be asked
+            of a few. The primary is asked of all.
         primary: the setting the report opens with; fixed before arms are compared.
         context_tokens: what a model may write before it is asked, in the settings that let it write.
         answer_tokens: what it may write where its own words are the answer.
@@ -97,6 +99,7 @@ class EvaluateConfig(Config):
     splits: Mapping[str, tuple[str, str]] = Field(default_factory=dict)
     benchmarks: Path | None = None
     settings: tuple[Setting, ...] = ("zero_shot", "zero_shot_described", "zero_shot_verbalized")
+    only: Mapping[Setting, tuple[str, ...]] = Field(default_factory=dict)
     primary: Setting = "zero_shot_verbalized"
     context_tokens: int = Field(default=96, gt=0)
     answer_tokens: int = Field(default=192, gt=0)
@@ -133,6 +136,35 @@ class EvaluateConfig(Config):
                         remedy="say in the question what the task's own says there",
                     )
         return self
+
+    @model_validator(mode="after")
+    def _only_names_what_is_asked(self) -> EvaluateConfig:
+        for setting, tasks in self.only.items():
+            where = f"evaluate.only.{setting}"
+            if setting not in self.settings or setting == self.primary:
+                others = [name for name in self.settings if name != self.primary]
+                raise UserError(
+                    "is the primary, which all tasks are asked in"
+                    if setting == self.primary
+                    else "is not in evaluate.settings",
+                    where=where,
+                    remedy=f"name one of {', '.join(others)}" if others else "leave evaluate.only out",
+                )
+            if absent := [name for name in tasks if name not in self.tasks]:
+                raise UserError(
+                    f"names {absent[0]!r}, which is not in evaluate.tasks",
+                    where=where,
+                    remedy=f"name some of {', '.join(self.tasks)}",
+                )
+        return self
+
+    def asked(self, task: Task) -> tuple[Setting, ...]:
+        """The settings a task is asked in: those that mean anything for it, and are not kept for others."""
+        return tuple(
+            setting
+            for setting in self.settings
+            if can_be_asked(task, setting) and task.name in self.only.get(setting, (task.name,))
+        )
 
     def known(self) -> dict[str, Task]:
         """All tasks that can be named: the declared ones, and those that `questions` adds."""
@@ -455,15 +487,13 @@ def contests(
     viewer: Viewer,
     priors: Mapping[Scoring, Sequence[Question]],
 ) -> list[Contest]:
-    """A task in every setting of the config.
+    """A task in every setting it is asked in.
 
     Raises:
         UserError: what a setting needs is not in the benchmark's folder.
     """
     task, found = prepared.task, []
-    for setting in config.settings:
-        if not can_be_asked(task, setting):
-            continue
+    for setting in config.asked(task):
         contest = Contest(prepared, setting, priors)
         if setting == "few_shot":
             found += [
@@ -491,7 +521,7 @@ def check(task: Task, config: EvaluateConfig, folder: Path, *, is_tuned: bool) -
         UserError: what is missing.
     """
     task.load(folder, task.test_split)
-    asked = [setting for setting in config.settings if can_be_asked(task, setting)]
+    asked = config.asked(task)
     if is_tuned or "few_shot" in asked:
         task.load(folder, task.train_split)
     if "story" in asked:
