@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from tests.architectures import ARCHITECTURES, build
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
-from behavior_llava import forecast
+from behavior_llava import cli, forecast
 from behavior_llava.core.config import load
 from behavior_llava.core.errors import UserError
 from behavior_llava.core.progress import console
@@ -290,3 +292,19 @@ def test_a_model_that_is_not_at_hand_is_unknown(tmp_path: Path) -> None:
 def test_an_unknown_gpu_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no GPU called 'Voodoo2'.*A100-40GB"):
         _told("onevision_7b.yaml", tmp_path, [], gpu="Voodoo2")
+
+
+def test_a_grid_is_told_variant_by_variant_for_the_gpu(tmp_path: Path) -> None:
+    words = [
+        "run",
+        str(ROOT / "configs" / "ablation_signal.yaml"),
+        "--dry-run",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    ended = CliRunner().invoke(cli.app, [*words, "--gpu", "A100-80GB", "--gpus", "2"])
+    assert ended.exit_code == 0, ended.output
+    told = " ".join(ended.output.split())
+    assert re.findall(r"variant (\d+ %)", told) == ["100 %", "50 %", "25 %", "0 %"]
+    assert told.count("made on the spot, small enough for any GPU; leave --gpu out") == 4
+    assert not (tmp_path / "run").exists()
