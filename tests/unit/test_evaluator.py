@@ -713,6 +713,10 @@ def test_a_setting_may_be_of_some_tasks_only() -> None:
         "lamem": ("zero_shot", "zero_shot_verbalized"),
         "imdb": ("zero_shot",),  # a text is not looked at
     }
+    for name, settings in asked.items():
+        nothing = evaluator.Prepared(config.task_named(name), (), 0, {}, {})
+        found = evaluator.contests(nothing, config, Path(), None, {})
+        assert tuple(contest.setting for contest in found) == settings
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,6 @@ BRIEF: dict[str, tuple[str, ...]] = {
 }
 """What other people write, in few tokens: an inventory that nothing was tuned on before."""
 
-
 MEMORY = (
     "can not get this out of my head",
     "i keep coming back to this one",
